@@ -1,0 +1,90 @@
+"""The two settings with a syntax of their own: `CONSUMER_START` and `CONSUMER_SEQUENCE__PARTITIONING`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal, cast
+
+from msgspec import Struct
+
+__all__ = ["Partitioning", "Start"]
+
+
+class Start(Struct, frozen=True):
+    """Where a group with no committed offset at all starts: `fail|earliest|latest|checkpoint:N|timestamp:ISO`.
+
+    `value` is the checkpoint's number, or the time in milliseconds since 1970; 0 where the kind has none.
+    """
+
+    kind: Literal["fail", "earliest", "latest", "checkpoint", "timestamp"]
+    value: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Start:
+        """Read the setting; a time without an offset is UTC.
+
+        Raises:
+            ValueError: says what is accepted.
+        """
+        kind, colon, argument = text.partition(":")
+        if kind in ("fail", "earliest", "latest") and not colon:
+            return cls(cast("Literal['fail', 'earliest', 'latest']", kind))
+        if kind == "checkpoint" and argument.isascii() and argument.isdigit():
+            return cls("checkpoint", int(argument))
+        if kind == "timestamp":
+            return cls("timestamp", _milliseconds(argument))
+        raise ValueError("must be fail, earliest, latest, checkpoint:N or timestamp:ISO")
+
+    def __str__(self) -> str:
+        """The setting's text, which `parse` reads back."""
+        if self.kind == "checkpoint":
+            return f"checkpoint:{self.value}"
+        if self.kind == "timestamp":
+            time = datetime.fromtimestamp(self.value / 1000, UTC)
+            return f"timestamp:{time.isoformat(timespec='milliseconds')}"
+        return self.kind
+
+
+class Partitioning(Struct, frozen=True):
+    """How sequence numbers lie in the partitions: `unknown|modulo|range:N`; `size` is the N of a range, else 0."""
+
+    kind: Literal["unknown", "modulo", "range"]
+    size: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Partitioning:
+        """Read the setting.
+
+        Raises:
+            ValueError: says what is accepted.
+        """
+        kind, colon, argument = text.partition(":")
+        if kind in ("unknown", "modulo") and not colon:
+            return cls(cast("Literal['unknown', 'modulo']", kind))
+        if kind == "range" and argument.isascii() and argument.isdigit() and int(argument) > 0:
+            return cls("range", int(argument))
+        raise ValueError("must be unknown, modulo or range:N with N of 1 or more")
+
+    def partition_of(self, number: int, partitions: int) -> int | None:
+        """The partition that holds `number`, or None where that is unknown."""
+        if self.kind == "modulo":
+            return number % partitions
+        if self.kind == "range":
+            return number // self.size % partitions
+        return None
+
+    def __str__(self) -> str:
+        """The setting's text, which `parse` reads back."""
+        return f"range:{self.size}" if self.kind == "range" else self.kind
+
+
+def _milliseconds(iso: str) -> int:
+    try:
+        time = datetime.fromisoformat(iso)
+    except ValueError as error:
+        raise ValueError(
+            "must be timestamp: and a time as ISO 8601 writes it, such as timestamp:2026-01-31T00:00:00Z"
+        ) from error
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return round(time.timestamp() * 1000)
