@@ -10,11 +10,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.brokers import jars
+from tests.brokers import jars, process
 from tests.brokers.ready import wait_until_ready
 from tests.brokers.settings import BROKER_SETTINGS, CLUSTER_ID, free_port
 
@@ -69,15 +68,7 @@ class JvmBroker:
             return
         command = [*self._java, f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}"]
         command += ["kafka.Kafka", str(self.folder / "server.properties")]
-        # The kernel ends the broker with the thread that started it, so a killed test run leaves none behind;
-        # only the main thread lives as long as the run.
-        if (setpriv := shutil.which("setpriv")) and threading.current_thread() is threading.main_thread():
-            command = [setpriv, "--pdeathsig", "KILL", *command]
-        with (self.folder / "console.log").open("ab") as console:
-            # A session of its own: an interrupt from the keyboard reaches the tests, not the broker.
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
-            )
+        self._process = process.spawn(command, self.folder / "console.log")
         wait_until_ready(self.bootstrap, lambda: self.running, self._log_tail)
 
     def stop(self) -> None:
@@ -108,13 +99,7 @@ class JvmBroker:
     def _end(self, number: int) -> None:
         if self._process is None:
             return
-        self._signal(number)
-        self._signal(signal.SIGCONT)
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        process.end(self._process, number)
         self._process = None
 
     def _write_settings(self, port: int, extra: Mapping[str, str]) -> None:
@@ -150,16 +135,10 @@ def main() -> None:
     parser.add_argument("--heap", default="768m", help="the JVM's -Xmx (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one more broker setting")
     arguments = parser.parse_args()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    broker = JvmBroker(arguments.port, dict(pair.split("=", 1) for pair in arguments.set), arguments.heap)
-    try:
-        print(f"ready {broker.bootstrap} (log: {broker.log})", flush=True)
-        while not stop.wait(0.2) and broker.running:
-            pass
-    finally:
-        broker.close()
+    extra = dict(pair.split("=", 1) for pair in arguments.set)
+    stop = process.stop_signal()
+    broker = JvmBroker(arguments.port, extra, arguments.heap)
+    process.serve_until_signal(broker, stop, f"ready {broker.bootstrap} (log: {broker.log})")
 
 
 if __name__ == "__main__":
