@@ -1,0 +1,1 @@
+"""The member's logic as one pure state machine: no I/O, no threads, no clock of its own."""

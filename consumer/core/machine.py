@@ -1,0 +1,429 @@
+"""A member's logic: `handle(event, now) -> [command]`, without I/O, threads or a clock of its own.
+
+It owns the partitions' state and the decision what happens next; the poll thread turns Kafka into events and
+commands into calls, the work thread runs user code. `now` is monotonic seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from consumer.core import messages as m
+from consumer.core.budget import Budget
+from consumer.core.flush import Flusher, FlushPolicy, Phase
+from consumer.core.partition import Attempts, Partition, State, cut, decode_metadata
+from consumer.core.retry import Backoff
+from consumer.errors import ExitCode
+from consumer.limits import Limits
+
+_LEAVING = (State.DRAINING, State.DRAINED, State.ENDING, State.ENDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything the machine's decisions depend on; sizes in bytes, times in seconds."""
+
+    topic: str = "input"
+    flush: FlushPolicy = field(default_factory=FlushPolicy)
+    memory_bytes: int = 64 * 1024 * 1024
+    retry: Backoff = field(default_factory=lambda: Backoff(0.5, 1.5, 60.0))
+    retry_attempts: int = 8
+    retry_elapsed_seconds: float = 900.0
+    reduces: bool = False
+    """There is a reducer: batches are open until it closes them."""
+    positions: bool = False
+    """The reducer has a `start_offset` of its own."""
+    limits: Limits = field(default_factory=Limits)
+
+
+class Machine:
+    """The state machine of one member."""
+
+    def __init__(self, policy: Policy, random: Random) -> None:
+        self.policy = policy
+        self.partitions: dict[int, Partition] = {}
+        self.flusher = Flusher(policy.flush, random)
+        self.budget = Budget(policy.memory_bytes)
+        self.stop_deadline: float | None = None
+        self.finished = False
+        self.limit_reached = False
+        self._random = random
+        self._epochs = 0
+        self._input_ready = False
+        self._progressed_at = 0.0
+        self._timers: list[tuple[float, int, int, int]] = []
+        self._out: list[m.Command] = []
+        self._handlers: dict[type, Callable[[Any, float], None]] = {
+            m.Assigned: self._assigned,
+            m.Located: self._located,
+            m.Positioned: self._positioned,
+            m.Revoking: self._revoking,
+            m.Revoked: self._revoked,
+            m.Records: self._records,
+            m.EndReached: self._end_reached,
+            m.Worked: self._worked,
+            m.Answered: self._answered,
+            m.Drained: self._drained,
+            m.Failed: self._failed,
+            m.Tick: lambda event, now: None,
+            m.Stop: self._stop,
+            m.LimitReached: self._limit_reached,
+            m.TransactionEnded: self._transaction_ended,
+            m.Settled: self._settled,
+        }
+
+    # ------------------------------------------------------------------------------------------- interface
+
+    def handle(self, event: m.Event, now: float) -> list[m.Command]:
+        """Take in one event and return the commands that follow from it, in the order in which to run them."""
+        self._out = []
+        self._handlers[type(event)](event, now)
+        self._housekeep(now)
+        return self._out
+
+    def wake_at(self, now: float) -> float:
+        """The time at which a Tick is due, at most a second ahead."""
+        times = [now + 1.0]
+        due = self._due_at(now)
+        if due is not None:
+            times.append(due)
+        if self._timers:
+            times.append(self._timers[0][0])
+        if self.stop_deadline is not None:
+            times.append(self.stop_deadline)
+        if self.policy.reduces:
+            times.extend(at for p in self.partitions.values() if (at := self._ask_at(p)) is not None)
+        return min(times)
+
+    @property
+    def holding(self) -> bool:
+        """Whether to wait instead of polling: the budget is full and the partitions are not paused yet."""
+        return self.budget.full and any(not p.paused for p in self.partitions.values() if p.state is State.RUNNING)
+
+    @property
+    def held_bytes(self) -> int:
+        """Fetched, in flight, batched and unsent bytes."""
+        return sum(partition.held_bytes for partition in self.partitions.values())
+
+    @property
+    def in_work(self) -> int:
+        """Records that the work thread has and has not finished with."""
+        return sum(partition.in_work for partition in self.partitions.values())
+
+    @property
+    def ended(self) -> list[int]:
+        """The partitions of a bounded run that are done, committed to their end."""
+        return [
+            p.number for p in self.partitions.values() if p.state is State.ENDED and not p.finished
+        ]
+
+    def drained(self, numbers: Sequence[int]) -> bool:
+        """Whether these partitions have nothing left to do or to publish."""
+        return self.flusher.phase is not Phase.SENDING and not any(
+            partition.state in (State.DRAINING, State.ENDING) or partition.finished
+            for number in numbers
+            if (partition := self.partitions.get(number)) is not None
+        )
+
+    # ------------------------------------------------------------------------------------------ assignment
+
+    def _assigned(self, event: m.Assigned, now: float) -> None:
+        for number in event.partitions:
+            self._epochs += 1
+            self.partitions[number] = Partition(number, self._epochs)
+            self._emit(m.Locate(number, self._epochs))
+
+    def _located(self, event: m.Located, now: float) -> None:
+        partition = self._current(event.partition, event.epoch)
+        if partition is None or partition.state is not State.LOCATING:
+            return
+        partition.committed = event.offset
+        partition.sequence_number, partition.ended_epoch = decode_metadata(event.metadata)
+        if self.policy.limits.reached(partition.sequence_number, partition.ended_epoch):
+            self.limit_reached = True
+        if self.policy.positions:
+            partition.state = State.POSITIONING
+            self._emit(m.Position(partition.number, partition.epoch))
+        else:
+            self._run(partition, event.offset)
+
+    def _positioned(self, event: m.Positioned, now: float) -> None:
+        partition = self._current(event.partition, event.epoch)
+        if partition is not None and partition.state is State.POSITIONING:
+            self._run(partition, partition.committed if event.offset is None else event.offset)
+
+    def _run(self, partition: Partition, offset: int | None) -> None:
+        """Fetch from `offset` on; a partition without one is new and starts at its beginning."""
+        partition.position = offset or 0
+        end = self.policy.limits.ends.get(partition.number)
+        if self.policy.limits.ended(partition.number, partition.sequence_number) or (
+            end is not None and partition.position >= end
+        ):
+            partition.state = State.ENDED
+            return
+        if self.stop_deadline is not None:
+            partition.state = State.DRAINED
+            return
+        partition.state = State.RUNNING
+        self._emit(m.Seek(partition.number, offset))
+        if not self.budget.full:
+            partition.paused = False
+            self._emit(m.Resume([partition.number]))
+
+    def _revoking(self, event: m.Revoking, now: float) -> None:
+        for number in event.partitions:
+            partition = self.partitions.get(number)
+            if partition is not None:
+                self._drain(partition)
+
+    def _revoked(self, event: m.Revoked, now: float) -> None:
+        for number in event.partitions:
+            partition = self.partitions.pop(number, None)
+            if partition is not None:
+                self.flusher.forget(number)
+                self._emit(m.Drop(number, partition.epoch))
+
+    # ------------------------------------------------------------------------------------------------ work
+
+    def _records(self, event: m.Records, now: float) -> None:
+        self._input_ready = bool(event.chunks)
+        for fetched in event.chunks:
+            partition = self.partitions.get(fetched.partition)
+            if partition is None or partition.state is not State.RUNNING:
+                continue  # revoked, or ended: not counted as delivered, so never committed
+            end = self.policy.limits.ends.get(partition.number)
+            ended = end is not None and fetched.offsets[-1] >= end - 1
+            if ended:
+                fetched = cut(fetched, 0, sum(1 for offset in fetched.offsets if offset < (end or 0)))
+            chunk = partition.deliver(fetched) if fetched.offsets else None
+            if chunk is not None:
+                condemned = {at: why for at, why in partition.condemned.items() if at <= chunk.offsets[-1]}
+                self._emit(m.Submit(chunk, partition.epoch, condemned))
+            if ended:
+                self._end(partition)
+
+    def _worked(self, event: m.Worked, now: float) -> None:
+        partition = self._current(event.partition, event.epoch)
+        if partition is None:
+            return
+        self._progressed_at = now
+        partition.in_work -= event.processed
+        partition.raw_bytes = max(0, partition.raw_bytes - event.freed_bytes)
+        if event.items:
+            partition.finish(event.items, now)
+        if event.batch_messages and (event.items or not partition.batch_messages):
+            partition.batch_since = now
+        partition.batch_messages, partition.batch_bytes = event.batch_messages, event.batch_bytes
+        if partition.batch_bytes > self.policy.memory_bytes:
+            self._fail(
+                ExitCode.POLICY,
+                f"the open batch of {self.policy.topic}/{partition.number} holds {partition.batch_bytes} bytes in "
+                f"{partition.batch_messages} messages, more than CONSUMER_MEMORY__MAX_BYTES={self.policy.memory_bytes}:"
+                " let the reducer's should_close_batch close earlier, or raise CONSUMER_MEMORY__MAX_BYTES",
+            )
+        partition.met_limit = partition.met_limit or event.met_limit
+        if event.past_limit:
+            self._end(partition)
+
+    def _answered(self, event: m.Answered, now: float) -> None:
+        partition = self._current(event.partition, event.epoch)
+        if partition is not None:
+            partition.asking = False
+            partition.declined_at = partition.batch_messages
+            partition.batch_since = now
+
+    def _drained(self, event: m.Drained, now: float) -> None:
+        partition = self._current(event.partition, event.epoch)
+        if partition is not None:
+            if partition.state is State.DRAINING:
+                partition.state = State.DRAINED
+            elif partition.state is State.ENDING:
+                partition.state = State.ENDED
+
+    def _failed(self, event: m.Failed, now: float) -> None:
+        partition = self._current(event.partition, event.epoch)
+        if partition is None:
+            return
+        attempts = partition.attempts.setdefault(event.offset, Attempts(0, now))
+        attempts.count += 1
+        where = f"{self.policy.topic}/{partition.number} offset {event.offset}"
+        transient = event.kind is m.FailureKind.TRANSIENT
+        if transient and now - attempts.since >= self.policy.retry_elapsed_seconds:
+            self._fail(
+                ExitCode.POLICY,
+                f"{where} failed for {now - attempts.since:.0f} s (CONSUMER_RETRY__MAX_ELAPSED_SECONDS) with "
+                f"{event.error}: mend what the worker depends on and start again; nothing was skipped",
+            )
+        elif event.kind is m.FailureKind.PERMANENT or (
+            not transient and attempts.count >= self.policy.retry_attempts
+        ):
+            self._emit(m.DeadLetter(partition.number, partition.epoch, event.offset, attempts.count))
+        else:
+            due = now + self.policy.retry.delay(attempts.count, self._random)
+            heapq.heappush(self._timers, (due, partition.number, partition.epoch, event.offset))
+
+    # ---------------------------------------------------------------------------------------- transactions
+
+    def _transaction_ended(self, event: m.TransactionEnded, now: float) -> None:
+        flusher = self.flusher
+        if flusher.phase is not Phase.SENDING:
+            return
+        if event.outcome is m.Outcome.COMMITTED:
+            self._moved(flusher.committed(self.partitions, now))
+            return
+        numbers = list(flusher.taken)
+        culprit = flusher.culprit(self.partitions) if event.outcome is m.Outcome.REFUSED else None
+        if event.outcome is m.Outcome.FENCED and flusher.rebuilds:
+            self._fail(
+                ExitCode.FENCED,
+                "another instance uses this member's transactional.id (fenced again right after a new producer): "
+                "give each process its own CONSUMER_INSTANCE_ID",
+            )
+        flusher.failed(event.outcome, now)
+        if culprit is not None:
+            self._condemn(culprit, event.error)
+        if flusher.phase is Phase.REBUILDING:
+            self._emit(m.Rebuild(numbers))
+
+    def _settled(self, event: m.Settled, now: float) -> None:
+        if self.flusher.phase is not Phase.REBUILDING:
+            return
+        moved, lost = self.flusher.settled(self.partitions, event.committed, now)
+        self._moved(moved)
+        for partition in lost:
+            self._rewind(partition, partition.committed)
+            partition.state = State.LOCATING
+            self._emit(m.Locate(partition.number, partition.epoch))
+
+    def _condemn(self, partition: Partition, error: str) -> None:
+        """The broker refuses the first finished item of this partition whatever is with it."""
+        item = partition.finished[0]
+        where = f"{self.policy.topic}/{partition.number} offsets {item.first}-{item.last}"
+        if item.dead or self.policy.reduces:
+            what = "the dead letter" if item.dead else "the result"
+            self._fail(ExitCode.POLICY, f"the broker refuses {what} of {where}: {error}; nothing was skipped")
+            return
+        partition.condemned[item.first] = error
+        self._rewind(partition, item.first)
+        partition.state = State.RUNNING
+        self._emit(m.Seek(partition.number, item.first))
+
+    def _rewind(self, partition: Partition, offset: int | None) -> None:
+        self._emit(m.Drop(partition.number, partition.epoch))
+        self.flusher.forget(partition.number)
+        self._epochs += 1
+        partition.rewind(self._epochs, offset or 0)
+
+    def _moved(self, partitions: Sequence[Partition]) -> None:
+        for partition in partitions:
+            for offset in [at for at in partition.condemned if at < (partition.committed or 0)]:
+                del partition.condemned[offset]
+            if self.policy.limits.reached(partition.sequence_number, partition.ended_epoch):
+                self.limit_reached = True
+
+    # ----------------------------------------------------------------------------------------------- ending
+
+    def _end_reached(self, event: m.EndReached, now: float) -> None:
+        partition = self.partitions.get(event.partition)
+        if partition is None or partition.state is not State.RUNNING:
+            return
+        partition.at_end = True
+        end = self.policy.limits.ends.get(partition.number)
+        if end is not None and event.offset >= end:
+            self._end(partition)
+
+    def _limit_reached(self, event: m.LimitReached, now: float) -> None:
+        self.limit_reached = True
+
+    def _end(self, partition: Partition) -> None:
+        """A bounded run has nothing more to do here: stop fetching, close the open batch unasked."""
+        if partition.state is State.RUNNING:
+            partition.paused = True
+            self._emit(m.Pause([partition.number]))
+            partition.state = State.ENDING
+            self._emit(m.End(partition.number, partition.epoch))
+
+    def _stop(self, event: m.Stop, now: float) -> None:
+        if self.stop_deadline is None:
+            self.stop_deadline = event.deadline
+            for partition in self.partitions.values():
+                self._drain(partition)
+
+    def _drain(self, partition: Partition) -> None:
+        if partition.state in (State.RUNNING, State.ENDING):
+            partition.state = State.DRAINING
+            self._emit(m.Drain(partition.number, partition.epoch))
+        elif partition.state in (State.LOCATING, State.POSITIONING):
+            partition.state = State.DRAINED
+
+    # ----------------------------------------------------------------------------------------- housekeeping
+
+    def _housekeep(self, now: float) -> None:
+        self._fire_timers(now)
+        self._pause(now)
+        if self.policy.reduces:
+            self._ask(now)
+        for partition in self.partitions.values():
+            if partition.at_end and partition.in_work == 0 and (self.limit_reached or partition.met_limit):
+                self._end(partition)
+        due = self._due_at(now)
+        if due is not None and due <= now:
+            self._emit(self.flusher.begin(self.partitions.values(), now))
+        if self.stop_deadline is not None and not self.finished:
+            if self.drained(list(self.partitions)) or now >= self.stop_deadline:
+                self.finished = True
+                self._emit(m.Finish())
+
+    def _due_at(self, now: float) -> float | None:
+        urgent = self.budget.full or any(p.state in _LEAVING for p in self.partitions.values())
+        stalled = now >= self._progressed_at + self.policy.flush.linger_seconds
+        idle = not self._input_ready and (stalled or not self.in_work)
+        return self.flusher.due_at(self.partitions.values(), idle=idle, urgent=urgent)
+
+    def _ask(self, now: float) -> None:
+        """Ask with None where nothing more of the partition is ready and the linger has passed, or the batch is old."""
+        for partition in self.partitions.values():
+            at = self._ask_at(partition)
+            if at is not None and at <= now:
+                partition.asking = True
+                self._emit(m.Ask(partition.number, partition.epoch))
+
+    def _ask_at(self, partition: Partition) -> float | None:
+        if partition.state is not State.RUNNING or not partition.batch_messages or partition.asking:
+            return None
+        at = partition.batch_since + self.policy.flush.max_seconds
+        if partition.batch_messages != partition.declined_at:
+            if self.budget.full:
+                return partition.batch_since
+            if partition.in_work == 0 and not self._input_ready:
+                return min(at, self.flusher.linger_until)
+        return at
+
+    def _fire_timers(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            _, number, epoch, offset = heapq.heappop(self._timers)
+            if self._current(number, epoch) is not None:
+                self._emit(m.Retry(number, epoch, offset))
+
+    def _pause(self, now: float) -> None:
+        paused = self.budget.update(self.held_bytes, now)
+        change = [p for p in self.partitions.values() if p.state is State.RUNNING and p.paused != paused]
+        if change and (paused or not self.budget.full):
+            for partition in change:
+                partition.paused = paused
+            numbers = [partition.number for partition in change]
+            self._emit(m.Pause(numbers) if paused else m.Resume(numbers))
+
+    def _current(self, number: int, epoch: int) -> Partition | None:
+        partition = self.partitions.get(number)
+        return partition if partition is not None and partition.epoch == epoch else None
+
+    def _fail(self, code: ExitCode, message: str) -> None:
+        self._emit(m.Fail(int(code), message))
+
+    def _emit(self, command: m.Command) -> None:
+        self._out.append(command)

@@ -1,0 +1,192 @@
+"""The state of one assigned partition: what was delivered, what is finished, what is committed."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import islice
+
+from consumer.core.messages import Chunk
+from consumer.records import Item
+
+METADATA_VERSION = 1
+
+
+class State(Enum):
+    """LOCATING → (POSITIONING) → RUNNING → DRAINING → DRAINED; in a bounded run ENDING → ENDED as well."""
+
+    LOCATING = "locating"
+    POSITIONING = "positioning"
+    RUNNING = "running"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+class OrderError(RuntimeError):
+    """Finished work does not match what was delivered: a defect, and never committed."""
+
+
+@dataclass(slots=True)
+class Attempts:
+    """How often one checkpoint was tried, and since when (monotonic seconds)."""
+
+    count: int
+    since: float
+
+
+@dataclass(slots=True)
+class Partition:
+    """One partition of one assignment.
+
+    The committable offset is the end of the contiguous prefix of *delivered* offsets that are finished: offsets have
+    holes (transaction markers, compaction), so `delivered` holds the offsets that really came.
+    """
+
+    number: int
+    epoch: int
+    state: State = State.LOCATING
+    position: int = 0
+    """Lowest offset that may still be delivered."""
+    committed: int | None = None
+    delivered: deque[int] = field(default_factory=deque)
+    """Delivered and not finished, in order; an open batch's offsets are among them."""
+    finished: deque[Item] = field(default_factory=deque)
+    """Finished and not known to be committed, in order."""
+    in_work: int = 0
+    """Records submitted and not yet through the worker."""
+    raw_bytes: int = 0
+    finished_bytes: int = 0
+    finished_messages: int = 0
+    oldest_finished: float = 0.0
+    batch_messages: int = 0
+    batch_bytes: int = 0
+    batch_since: float = 0.0
+    asking: bool = False
+    declined_at: int = 0
+    """Messages in the open batch when the reducer last declined to close it."""
+    sequence_number: int | None = None
+    """Highest sequence number among committed items."""
+    ended_epoch: int | None = None
+    attempts: dict[int, Attempts] = field(default_factory=dict)
+    condemned: dict[int, str] = field(default_factory=dict)
+    at_end: bool = False
+    """The fetch position is at the partition's end (known in bounded runs only)."""
+    met_limit: bool = False
+    """The last checkpoint of a bounded run went through the worker here."""
+    paused: bool = True
+
+    @property
+    def held_bytes(self) -> int:
+        """What this partition keeps in memory."""
+        return self.raw_bytes + self.batch_bytes + self.finished_bytes
+
+    def deliver(self, chunk: Chunk) -> Chunk | None:
+        """Take in what was fetched; None where all of it came before (a repeat after a seek)."""
+        if chunk.offsets[0] < self.position:
+            skip = sum(1 for offset in chunk.offsets if offset < self.position)
+            if skip == len(chunk.offsets):
+                return None
+            chunk = cut(chunk, skip, len(chunk.offsets))
+        self.delivered.extend(chunk.offsets)
+        self.position = chunk.offsets[-1] + 1
+        self.in_work += len(chunk.offsets)
+        self.raw_bytes += chunk.size_bytes
+        self.at_end = False
+        return chunk
+
+    def finish(self, items: Sequence[Item], now: float) -> None:
+        """Move the items' offsets from delivered to finished.
+
+        Raises:
+            OrderError: the items are not exactly the head of what was delivered.
+        """
+        for item in items:
+            if not self.delivered or self.delivered[0] != item.first:
+                raise OrderError(f"partition {self.number}: {item.first}-{item.last} finished out of order")
+            count = 0
+            while self.delivered and self.delivered[0] <= item.last:
+                last = self.delivered.popleft()
+                self.attempts.pop(last, None)
+                count += 1
+            if last != item.last or count != item.count:
+                raise OrderError(f"partition {self.number}: {item.first}-{item.last} covers {count} of {item.count}")
+            if not self.finished:
+                self.oldest_finished = now
+            self.finished.append(item)
+            self.finished_bytes += item.size_bytes
+            self.finished_messages += max(1, len(item.outs))
+
+    def offsets_after(self, items: int) -> tuple[int, str]:
+        """Next offset and metadata once the first `items` finished items are committed."""
+        sequence_number, ended_epoch = self.sequence_number, self.ended_epoch
+        last = -1
+        for item in islice(self.finished, items):
+            last = item.last
+            sequence_number = _highest(sequence_number, item.sequence_number)
+            ended_epoch = _highest(ended_epoch, item.ended_epoch)
+        return last + 1, encode_metadata(sequence_number, ended_epoch)
+
+    def commit(self, items: int, next_offset: int, now: float) -> None:
+        """The first `items` finished items are committed."""
+        for _ in range(items):
+            item = self.finished.popleft()
+            self.finished_bytes -= item.size_bytes
+            self.finished_messages -= max(1, len(item.outs))
+            self.sequence_number = _highest(self.sequence_number, item.sequence_number)
+            self.ended_epoch = _highest(self.ended_epoch, item.ended_epoch)
+        self.committed = next_offset
+        self.oldest_finished = now
+
+    def rewind(self, epoch: int, offset: int) -> None:
+        """Forget everything not committed and expect `offset` next, under a new epoch."""
+        self.epoch = epoch
+        self.position = offset
+        self.delivered.clear()
+        self.finished.clear()
+        self.attempts.clear()
+        self.in_work = self.raw_bytes = self.finished_bytes = self.finished_messages = 0
+        self.batch_messages = self.batch_bytes = self.declined_at = 0
+        self.asking = self.at_end = self.met_limit = False
+
+
+def cut(chunk: Chunk, start: int, stop: int) -> Chunk:
+    """Part of a chunk; its bytes are shared out by count, which is exact again when all parts are done."""
+    count = stop - start
+    size = chunk.size_bytes * count // len(chunk.offsets)
+    return Chunk(chunk.partition, chunk.records[start:stop], chunk.offsets[start:stop], size)
+
+
+def encode_metadata(sequence_number: int | None, ended_epoch: int | None) -> str:
+    """The committed offset's metadata: versioned JSON, far below Kafka's limit of 4,096 bytes."""
+    fields: dict[str, int] = {"v": METADATA_VERSION}
+    if sequence_number is not None:
+        fields["seq"] = sequence_number
+    if ended_epoch is not None:
+        fields["epoch"] = ended_epoch
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def decode_metadata(text: str) -> tuple[int | None, int | None]:
+    """(highest sequence number, highest ended epoch); missing or foreign metadata gives (None, None)."""
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        return None, None
+    if not isinstance(fields, dict) or fields.get("v") != METADATA_VERSION:
+        return None, None
+    sequence_number, ended_epoch = fields.get("seq"), fields.get("epoch")
+    return (
+        sequence_number if type(sequence_number) is int else None,
+        ended_epoch if type(ended_epoch) is int else None,
+    )
+
+
+def _highest(left: int | None, right: int | None) -> int | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return max(left, right)
