@@ -1,6 +1,19 @@
 """All settings of the contract: read from the environment, a TOML file and arguments, checked, and shown masked."""
 
+from consumer.settings.check import RUN_REQUIRES
+from consumer.settings.load import load_settings, load_settings_and_sources
 from consumer.settings.model import KafkaSettings, SchemaSettings, Settings
+from consumer.settings.names import setting_name
 from consumer.settings.syntax import Partitioning, Start
 
-__all__ = ["KafkaSettings", "Partitioning", "SchemaSettings", "Settings", "Start"]
+__all__ = [
+    "RUN_REQUIRES",
+    "KafkaSettings",
+    "Partitioning",
+    "SchemaSettings",
+    "Settings",
+    "Start",
+    "load_settings",
+    "load_settings_and_sources",
+    "setting_name",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Literal, cast
 
@@ -29,8 +30,8 @@ class Start(Struct, frozen=True):
         kind, colon, argument = text.partition(":")
         if kind in ("fail", "earliest", "latest") and not colon:
             return cls(cast("Literal['fail', 'earliest', 'latest']", kind))
-        if kind == "checkpoint" and argument.isascii() and argument.isdigit():
-            return cls("checkpoint", int(argument))
+        if kind == "checkpoint" and (number := _number(argument)) is not None:
+            return cls("checkpoint", number)
         if kind == "timestamp":
             return cls("timestamp", _milliseconds(argument))
         raise ValueError("must be fail, earliest, latest, checkpoint:N or timestamp:ISO")
@@ -61,8 +62,8 @@ class Partitioning(Struct, frozen=True):
         kind, colon, argument = text.partition(":")
         if kind in ("unknown", "modulo") and not colon:
             return cls(cast("Literal['unknown', 'modulo']", kind))
-        if kind == "range" and argument.isascii() and argument.isdigit() and int(argument) > 0:
-            return cls("range", int(argument))
+        if kind == "range" and (size := _number(argument)):
+            return cls("range", size)
         raise ValueError("must be unknown, modulo or range:N with N of 1 or more")
 
     def partition_of(self, number: int, partitions: int) -> int | None:
@@ -78,6 +79,14 @@ class Partitioning(Struct, frozen=True):
         return f"range:{self.size}" if self.kind == "range" else self.kind
 
 
+def _number(text: str) -> int | None:
+    """A sequence number, 0 to 2^64-1."""
+    if not re.fullmatch(r"[0-9]{1,20}", text):
+        return None
+    number = int(text)
+    return number if number < 2**64 else None
+
+
 def _milliseconds(iso: str) -> int:
     try:
         time = datetime.fromisoformat(iso)
@@ -87,4 +96,7 @@ def _milliseconds(iso: str) -> int:
         ) from error
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
+    # Kafka gives negative timestamps meanings of their own (-1 is the end, -2 the beginning; ListOffsets).
+    if time.timestamp() < 0:
+        raise ValueError("must be a time from 1970 on")
     return round(time.timestamp() * 1000)
