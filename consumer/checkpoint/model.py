@@ -1,4 +1,4 @@
-"""What a checkpoint is to the rest of the package: plain immutable values, the same whatever dialect they came in."""
+"""What a checkpoint says, as plain immutable values: the same whatever dialect it came in."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["EndOfEpochData", "GasCostSummary", "Position", "Summary"]
+__all__ = ["CommitteeMember", "EndOfEpochData", "GasCostSummary", "Position", "Summary"]
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a record lies in the input."""
+    """Where a record lies in the input, and what came with it."""
 
     topic: str
     partition: int
@@ -30,7 +30,7 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class GasCostSummary(msgspec.Struct, frozen=True):
-    """Gas in the chain's smallest unit; each number is 0 to 2^64-1."""
+    """Gas in the chain's smallest unit, each 0 to 2^64-1; `computation_cost_burned` is None where it is not told."""
 
     computation_cost: int
     computation_cost_burned: int | None
@@ -39,17 +39,32 @@ class GasCostSummary(msgspec.Struct, frozen=True):
     non_refundable_storage_fee: int
 
 
-class EndOfEpochData(msgspec.Struct, frozen=True):
-    """What the last checkpoint of an epoch says about the next one."""
+class CommitteeMember(msgspec.Struct, frozen=True):
+    """A validator (public key in base64) and its share of the votes, 0 to 2^64-1."""
 
-    next_epoch_committee: list[Any]
+    public_key: str
+    stake: int
+
+
+class EndOfEpochData(msgspec.Struct, frozen=True):
+    """What the last checkpoint of an epoch says about the next one.
+
+    `epoch_commitments` are the JSON objects as they came; `epoch_supply_change` is signed, None where it is not told.
+    """
+
+    next_epoch_committee: tuple[CommitteeMember, ...]
     next_epoch_protocol_version: int
-    epoch_commitments: list[Any]
+    epoch_commitments: tuple[Any, ...]
     epoch_supply_change: int | None
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """The signed summary of a checkpoint; each number is 0 to 2^64-1."""
+    """The signed summary of a checkpoint; each number is 0 to 2^64-1.
+
+    `gas` and `network_total_transactions` are running totals, of the epoch and since genesis, this checkpoint
+    included. `timestamp_ms` never falls from one checkpoint to the next, but may stay. `previous_digest` is None in
+    the genesis checkpoint only. `end_of_epoch` is None in all checkpoints but the last of an epoch.
+    """
 
     epoch: int
     sequence_number: int
