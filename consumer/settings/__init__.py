@@ -4,12 +4,11 @@ from consumer.settings.check import RUN_REQUIRES
 from consumer.settings.load import load_settings, load_settings_and_sources
 from consumer.settings.model import KafkaSettings, SchemaSettings, Settings
 from consumer.settings.names import setting_name
-from consumer.settings.syntax import Partitioning, Start
+from consumer.settings.start import Start
 
 __all__ = [
     "RUN_REQUIRES",
     "KafkaSettings",
-    "Partitioning",
     "SchemaSettings",
     "Settings",
     "Start",

@@ -108,7 +108,7 @@ def _limits(settings: Settings) -> Iterator[str]:
 
 
 def _start(settings: Settings) -> Iterator[str]:
-    if settings.start.kind == "checkpoint" and settings.sequence.partitioning.kind == "unknown":
+    if settings.start.kind == "checkpoint" and not settings.sequence.partitioning.known:
         yield (
             f"{name('start')}={settings.start} needs to know which partition holds a number: set "
             f"{name('sequence.partitioning')} to modulo or range:N"

@@ -12,12 +12,13 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import msgspec
 
 from consumer.errors import ConfigError
+from consumer.partitioning import Partitioning
 from consumer.settings.check import RUN_REQUIRES, check
 from consumer.settings.librdkafka import checked_options
 from consumer.settings.model import Settings, Size, Text, leaf_types
 from consumer.settings.names import PREFIX, advice, dotted_name, setting_name
 from consumer.settings.secrets import masked
-from consumer.settings.syntax import Partitioning, Start
+from consumer.settings.start import Start
 
 __all__ = ["load_settings", "load_settings_and_sources"]
 
@@ -192,14 +193,14 @@ def _options(value: Any) -> dict[str, Any]:
             # msgspec's text gives the position of the fault, not the content, which may be a secret.
             raise ValueError(f'must be a JSON object, such as {{"name": "value"}} ({error})') from None
     if not isinstance(value, Mapping):
-        raise ValueError('must be a JSON object, such as {"name": "value"}')
+        raise ValueError('must be a JSON object, such as {"name": "value"}')  # noqa: TRY004 - the text is what counts
     return dict(value)
 
 
 def _expected(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
-    described = [meta.description for meta in get_args(kind)[1:] if isinstance(meta, msgspec.Meta)]
+    described: list[str] = [meta.description or "" for meta in get_args(kind)[1:] if isinstance(meta, msgspec.Meta)]
     return described[0] if described else {bool: "true or false"}.get(kind, "text")
 
 

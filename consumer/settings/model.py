@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from consumer.partitioning import Partitioning
 from consumer.settings.names import setting_name
 from consumer.settings.secrets import masked
-from consumer.settings.syntax import Partitioning, Start
+from consumer.settings.start import Start
 
 __all__ = ["KafkaSettings", "SchemaSettings", "Settings", "Size", "Text", "leaf_types"]
 
@@ -87,7 +88,7 @@ class DlqSettings(_Group, frozen=True):
 class SequenceSettings(_Group, frozen=True):
     """How sequence numbers lie in the partitions, and what an anomaly does."""
 
-    partitioning: Partitioning = Partitioning("unknown")
+    partitioning: Partitioning = Partitioning.parse("unknown")
     policy: Literal["ignore", "report", "skip_repeats", "stop"] = "report"
 
 

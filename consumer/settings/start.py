@@ -1,4 +1,4 @@
-"""The two settings with a syntax of their own: `CONSUMER_START` and `CONSUMER_SEQUENCE__PARTITIONING`."""
+"""`CONSUMER_START`, understood."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from msgspec import Struct
 
-__all__ = ["Partitioning", "Start"]
+__all__ = ["Start"]
 
 
 class Start(Struct, frozen=True):
@@ -44,39 +44,6 @@ class Start(Struct, frozen=True):
             time = datetime.fromtimestamp(self.value / 1000, UTC)
             return f"timestamp:{time.isoformat(timespec='milliseconds')}"
         return self.kind
-
-
-class Partitioning(Struct, frozen=True):
-    """How sequence numbers lie in the partitions: `unknown|modulo|range:N`; `size` is the N of a range, else 0."""
-
-    kind: Literal["unknown", "modulo", "range"]
-    size: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> Partitioning:
-        """Read the setting.
-
-        Raises:
-            ValueError: says what is accepted.
-        """
-        kind, colon, argument = text.partition(":")
-        if kind in ("unknown", "modulo") and not colon:
-            return cls(cast("Literal['unknown', 'modulo']", kind))
-        if kind == "range" and (size := _number(argument)):
-            return cls("range", size)
-        raise ValueError("must be unknown, modulo or range:N with N of 1 or more")
-
-    def partition_of(self, number: int, partitions: int) -> int | None:
-        """The partition that holds `number`, or None where that is unknown."""
-        if self.kind == "modulo":
-            return number % partitions
-        if self.kind == "range":
-            return number // self.size % partitions
-        return None
-
-    def __str__(self) -> str:
-        """The setting's text, which `parse` reads back."""
-        return f"range:{self.size}" if self.kind == "range" else self.kind
 
 
 def _number(text: str) -> int | None:
