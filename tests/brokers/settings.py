@@ -32,6 +32,9 @@ BROKER_SETTINGS: dict[str, str] = {
     "group.consumer.min.heartbeat.interval.ms": "1000",
     "group.consumer.heartbeat.interval.ms": "1000",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    # A broker that was killed may register again once its old session is over.
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "500",
     # Topics of 64 MiB records must be possible; a topic without its own limit keeps the stock one.
     "socket.request.max.bytes": str(LARGEST_REQUEST),
     # Nothing expires while a test looks at it.

@@ -1,0 +1,83 @@
+"""Topics of a test's own, usable when they are handed out."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from tests.brokers.find import Broker
+
+USABLE_SECONDS = 30.0
+NOT_YET = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001  (confluent-kafka's public names for librdkafka's own errors)
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+}
+
+
+class Topics(NamedTuple):
+    """The names of one workflow: its three topics, and a group nobody has used."""
+
+    input: str
+    output: str
+    dlq: str
+    group: str
+
+
+class TopicFactory:
+    """The fixture `topics`. A count of 0 gives a name and makes no topic."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": "0"})
+        self._made: list[str] = []
+
+    def __call__(
+        self, *, input: int = 6, output: int = 6, dlq: int = 6, config: Mapping[str, str] | None = None
+    ) -> Topics:
+        """Make the topics with that many partitions and those topic settings, and wait until each partition answers."""
+        group = f"test-{uuid.uuid4().hex[:12]}"
+        names = Topics(f"{group}.input", f"{group}.output", f"{group}.dlq", group)
+        wanted = {name: count for name, count in zip(names, (input, output, dlq), strict=False) if count}
+        new = [
+            NewTopic(name, num_partitions=count, replication_factor=1, config=dict(config or {}))
+            for name, count in wanted.items()
+        ]
+        for future in self._admin.create_topics(new).values():
+            future.result()
+        self._made += wanted
+        self._wait_until_usable([TopicPartition(name, i) for name, count in wanted.items() for i in range(count)])
+        return names
+
+    def close(self) -> None:
+        """Delete them, for which the broker must run: it is started where the test left it stopped."""
+        restore(self._broker)
+        if self._made:
+            for future in self._admin.delete_topics(self._made).values():
+                future.result()
+
+    def _wait_until_usable(self, partitions: list[TopicPartition]) -> None:
+        deadline = time.monotonic() + USABLE_SECONDS
+        while True:
+            try:
+                for future in self._admin.list_offsets({tp: OffsetSpec.latest() for tp in partitions}).values():
+                    future.result()
+            except KafkaException as error:
+                if error.args[0].code() not in NOT_YET or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+
+def restore(broker: Broker) -> None:
+    """Undo what a test did to the broker."""
+    broker.thaw()
+    broker.start()
