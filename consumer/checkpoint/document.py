@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -22,6 +21,7 @@ _ANY = msgspec.json.Decoder()
 
 _KEY = b'"transactions"'
 _MAX_KEYS = 8
+_BLANKS = b" \n\r\t"
 _MAX_BLANKS = 64
 
 
@@ -48,34 +48,32 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
             DecodeError: what is read is not JSON, or not a checkpoint of a known dialect.
         """
         document = _read_header(data)
-        contents = document.checkpoint_contents
-        if isinstance(contents, dict):
-            if len(contents) != 1:
-                raise DecodeError(f"checkpoint_contents: expected an object with one key, got {len(contents)}")
-            (body,) = contents.values()
-            contents = body.transactions
-        return cls(summary(document.checkpoint_summary), len(contents), position)
+        return cls(summary(document.checkpoint_summary), _count(document.checkpoint_contents), position)
+
+
+def _count(contents: list[wire.Anything] | dict[str, wire.Contents]) -> int:
+    if isinstance(contents, list):
+        return len(contents)
+    if len(contents) != 1:
+        raise DecodeError(f"checkpoint_contents: expected an object with one key, got {len(contents)}")
+    (version,) = contents.values()
+    return len(version.transactions)
 
 
 def _read_header(data: bytes) -> wire.HeaderDocument:
-    for end in _cuts(data):
-        try:
-            return _HEADER.decode(data[:end] + b"}")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            continue  # a key of that name further inside: the next one, in the end the whole document
-    return parse(_HEADER, data)
-
-
-def _cuts(data: bytes) -> Iterator[int]:
-    """Where the commas before the first keys named `transactions` stand; bounded work whatever the bytes."""
-    at = -1
+    """The document up to its transactions; bounded work whatever the bytes."""
+    at = data.find(_KEY)
     for _ in range(_MAX_KEYS):
-        at = data.find(_KEY, at + 1)
         if at < 0:
-            return
-        before = data[max(0, at - _MAX_BLANKS) : at].rstrip(b" \n\r\t")
-        if before.endswith(b","):
-            yield at - min(at, _MAX_BLANKS) + len(before) - 1
+            break
+        before = data[max(0, at - _MAX_BLANKS) : at].rstrip(_BLANKS)
+        if before.endswith(b","):  # a key, and not the first of its object
+            try:
+                return _HEADER.decode(data[: at - min(at, _MAX_BLANKS) + len(before) - 1] + b"}")
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass  # a key further inside: the next one, in the end the whole document
+        at = data.find(_KEY, at + len(_KEY))
+    return parse(_HEADER, data)
 
 
 class CheckpointTransaction:
@@ -100,7 +98,7 @@ class CheckpointTransaction:
         self._index = index
         self._events: msgspec.Raw | list[Any] = document.events
         transaction = _transaction_data(document.transaction)
-        self.kind = kind_name(either("kind", transaction.kind))
+        self.kind = kind_name(transaction.kind)
         self.sender = either("sender", transaction.sender)
         effects = either("effects", document.effects.V1, document.effects.V2, document.effects)
         self.digest = either("transaction_digest", effects.transaction_digest, effects.transactionDigest)

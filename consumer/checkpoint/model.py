@@ -9,7 +9,7 @@ import msgspec
 __all__ = ["CommitteeMember", "EndOfEpochData", "GasCostSummary", "Position", "Summary"]
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """Where a record lies in the input, and what came with it."""
 
     topic: str
@@ -29,7 +29,7 @@ class Position(msgspec.Struct, frozen=True):
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
-class GasCostSummary(msgspec.Struct, frozen=True):
+class GasCostSummary(msgspec.Struct, frozen=True, gc=False):
     """Gas in the chain's smallest unit, each 0 to 2^64-1; `computation_cost_burned` is None where it is not told."""
 
     computation_cost: int
@@ -39,14 +39,14 @@ class GasCostSummary(msgspec.Struct, frozen=True):
     non_refundable_storage_fee: int
 
 
-class CommitteeMember(msgspec.Struct, frozen=True):
+class CommitteeMember(msgspec.Struct, frozen=True, gc=False):
     """A validator (public key in base64) and its share of the votes, 0 to 2^64-1."""
 
     public_key: str
     stake: int
 
 
-class EndOfEpochData(msgspec.Struct, frozen=True):
+class EndOfEpochData(msgspec.Struct, frozen=True, gc=False):
     """What the last checkpoint of an epoch says about the next one.
 
     `epoch_commitments` are the JSON objects as they came; `epoch_supply_change` is signed, None where it is not told.
@@ -58,7 +58,7 @@ class EndOfEpochData(msgspec.Struct, frozen=True):
     epoch_supply_change: int | None
 
 
-class Summary(msgspec.Struct, frozen=True):
+class Summary(msgspec.Struct, frozen=True, gc=False):
     """The signed summary of a checkpoint; each number is 0 to 2^64-1.
 
     `gas` and `network_total_transactions` are running totals, of the epoch and since genesis, this checkpoint

@@ -40,11 +40,13 @@ def parse(decoder: msgspec.json.Decoder[Value], data: bytes | msgspec.Raw) -> Va
         raise DecodeError(what + at + path) from None
 
 
-def either(name: str, *spellings: Value | UnsetType) -> Value:
+def either(name: str, value: Value | UnsetType, *others: Value | UnsetType) -> Value:
     """The first of the spellings that is there; DecodeError names the field where none is."""
-    for value in spellings:
-        if not isinstance(value, UnsetType):
-            return value
+    if value is not UNSET:
+        return value
+    for other in others:
+        if other is not UNSET:
+            return other
     raise DecodeError(f"{name} is missing")
 
 
@@ -91,18 +93,22 @@ def gas(data: wire.Gas) -> GasCostSummary:
     )
 
 
-def _member(member: tuple[str, int | str] | wire.Member) -> CommitteeMember:
-    if isinstance(member, tuple):
-        return CommitteeMember(member[0], unsigned("stake", member[1], UNSET))
-    return CommitteeMember(
-        either("public_key", member.public_key, member.publicKey), unsigned("stake", member.stake, UNSET)
-    )
+def _member(member: wire.Member) -> CommitteeMember:
+    key = either("public_key", member.public_key, member.publicKey)
+    return CommitteeMember(key, unsigned("stake", member.stake, UNSET))
 
 
 def _end_of_epoch(data: wire.EndOfEpoch) -> EndOfEpochData:
     committee = either("next_epoch_committee", data.nextEpochCommittee, data.next_epoch_committee)
     return EndOfEpochData(
-        tuple(map(_member, committee)),
+        tuple(
+            [
+                CommitteeMember(member[0], unsigned("stake", member[1], UNSET))
+                if isinstance(member, tuple)
+                else _member(member)
+                for member in committee
+            ]
+        ),
         unsigned("next_epoch_protocol_version", data.nextEpochProtocolVersion, data.next_epoch_protocol_version),
         tuple(either("epoch_commitments", data.epochCommitments, data.epoch_commitments, [])),
         _signed("epoch_supply_change", data.epochSupplyChange, data.epoch_supply_change),
@@ -131,15 +137,17 @@ def summary(signed: wire.SignedSummary) -> Summary:
     )
 
 
-def kind_name(kind: dict[str, msgspec.Raw] | str) -> str:
+def kind_name(kind: dict[str, msgspec.Raw] | wire.Text) -> str:
     """The variant's name as the nodes write it: `ProgrammableTransaction`, `ConsensusCommitPrologueV1`, ..."""
     if isinstance(kind, dict):
         if "kind" in kind:
             kind = "".join(word[:1].upper() + word[1:] for word in parse(_TEXT, kind["kind"]).split("_"))
         elif len(kind) == 1:
-            (kind,) = kind
+            kind = next(iter(kind))
         else:
             raise DecodeError(f"kind: expected an object with one key, got {len(kind)}")
+    if kind is UNSET:
+        raise DecodeError("kind is missing")
     return _KINDS.get(kind, kind)
 
 

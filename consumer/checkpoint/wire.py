@@ -32,7 +32,7 @@ Number: TypeAlias = int | str | UnsetType
 Text: TypeAlias = str | UnsetType
 
 
-class Gas(msgspec.Struct):
+class Gas(msgspec.Struct, gc=False):
     computationCost: Number = UNSET
     computationCostBurned: Number | None = UNSET
     storageCost: Number = UNSET
@@ -45,13 +45,13 @@ class Gas(msgspec.Struct):
     non_refundable_storage_fee: Number = UNSET
 
 
-class Member(msgspec.Struct):
+class Member(msgspec.Struct, gc=False):
     public_key: Text = UNSET
     publicKey: Text = UNSET
     stake: Number = UNSET
 
 
-class EndOfEpoch(msgspec.Struct):
+class EndOfEpoch(msgspec.Struct, gc=False):
     nextEpochCommittee: list[tuple[str, int | str] | Member] | UnsetType = UNSET
     nextEpochProtocolVersion: Number = UNSET
     epochCommitments: list[Any] | UnsetType = UNSET
@@ -62,7 +62,7 @@ class EndOfEpoch(msgspec.Struct):
     epoch_supply_change: Number | None = UNSET
 
 
-class SummaryData(msgspec.Struct):
+class SummaryData(msgspec.Struct, gc=False):
     epoch: Number = UNSET
     sequence_number: Number = UNSET
     network_total_transactions: Number = UNSET
@@ -82,44 +82,44 @@ class SummaryData(msgspec.Struct):
     endOfEpochData: EndOfEpoch | UnsetType | None = UNSET
 
 
-class SignedSummary(msgspec.Struct):
+class SignedSummary(msgspec.Struct, gc=False):
     data: SummaryData | UnsetType = UNSET
     checkpoint: SummaryData | UnsetType = UNSET
 
 
-class Anything(msgspec.Struct):
+class Anything(msgspec.Struct, gc=False):
     """An object of which only the presence counts."""
 
 
-class Contents(msgspec.Struct):
+class Contents(msgspec.Struct, gc=False):
     transactions: list[Anything]
 
 
-class TransactionData(msgspec.Struct):
+class TransactionData(msgspec.Struct, gc=False):
     kind: dict[str, msgspec.Raw] | Text = UNSET
     sender: Text = UNSET
 
 
-class VersionedTransaction(TransactionData):
+class VersionedTransaction(TransactionData, gc=False):
     """Its fields stand under `V1`, or beside a `version`."""
 
     V1: TransactionData | UnsetType = UNSET
 
 
-class IntentMessage(msgspec.Struct):
+class IntentMessage(msgspec.Struct, gc=False):
     value: VersionedTransaction
 
 
-class SignedIntent(msgspec.Struct):
+class SignedIntent(msgspec.Struct, gc=False):
     intent_message: IntentMessage
 
 
-class SignedTransaction(msgspec.Struct):
+class SignedTransaction(msgspec.Struct, gc=False):
     data: list[SignedIntent] | UnsetType = UNSET
     transaction: VersionedTransaction | UnsetType = UNSET
 
 
-class EffectsData(msgspec.Struct):
+class EffectsData(msgspec.Struct, gc=False):
     status: str | dict[str, Any] | UnsetType | None = UNSET
     success: bool | UnsetType = UNSET
     gas_used: Gas | UnsetType = UNSET
@@ -129,27 +129,27 @@ class EffectsData(msgspec.Struct):
     transactionDigest: Text = UNSET
 
 
-class Effects(EffectsData):
+class Effects(EffectsData, gc=False):
     """Its fields stand under `V1` or `V2`, or beside a `version`."""
 
     V1: EffectsData | UnsetType = UNSET
     V2: EffectsData | UnsetType = UNSET
 
 
-class TransactionDocument(msgspec.Struct):
+class TransactionDocument(msgspec.Struct, gc=False):
     transaction: SignedTransaction
     effects: Effects
     events: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class HeaderDocument(msgspec.Struct):
+class HeaderDocument(msgspec.Struct, gc=False):
     """What stands before the transactions."""
 
     checkpoint_summary: SignedSummary
     checkpoint_contents: list[Anything] | dict[str, Contents]
 
 
-class Document(msgspec.Struct):
+class Document(msgspec.Struct, gc=False):
     """The whole of a checkpoint; objects and signatures are skipped."""
 
     checkpoint_summary: SignedSummary
