@@ -1,0 +1,1 @@
+"""The command `checkpoint-consumer`: one verb, one file."""
