@@ -1,0 +1,1 @@
+"""The work thread: decoding, user code, and encoding. It never touches Kafka."""

@@ -1,0 +1,420 @@
+"""The work thread: takes commands from the state machine, runs user code, reports what happened.
+
+It starts what may start, up to `max_in_flight` at once, and releases results in input order. A plain `def` worker
+at `max_in_flight` 1 runs inline, without a task or a thread of its own; anything else runs on this thread's event
+loop or on a pool of threads. Reports leave in chunks: after 64 records or 5 ms of one partition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+from consumer.checkpoint import Position, sequence_number_of
+from consumer.core import messages as m
+from consumer.errors import ConfigError, PermanentError, TransientError
+from consumer.limits import ended_epoch_of
+from consumer.reducer import Reducer
+from consumer.work.job import Job
+from consumer.work.lane import Lane, Slot, Stage, single
+from consumer.work.publish import Source
+from consumer.work.reducing import Reducing
+from consumer.work.report import Broken, Closed, Measured, Opened, Tally
+from consumer.worker import Worker
+
+REPORT_RECORDS = 64
+REPORT_SECONDS = 0.005
+MEASURE_SECONDS = 1.0
+
+
+class Bench:
+    """The work thread of one member. `post` may be called from any thread; everything else happens on its own."""
+
+    def __init__(self, job: Job, outbox: SimpleQueue[Any]) -> None:
+        self.job = job
+        self.outbox = outbox
+        self.tally = Tally()
+        self.lanes: dict[int, Lane] = {}
+        self._inbox: deque[m.Command | None] = deque()
+        self._loop = asyncio.new_event_loop()
+        self._wake = asyncio.Event()
+        self._running = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._threads: ThreadPoolExecutor | None = None
+        self._reducing: Reducing | None = None
+        self._thread = threading.Thread(target=self._main, name="work", daemon=True)
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            m.Submit: self._submit,
+            m.Retry: self._retry,
+            m.DeadLetter: self._dead_letter,
+            m.Ask: self._ask,
+            m.Drain: self._drain,
+            m.End: self._end,
+            m.Drop: self._drop,
+            m.Position: self._position,
+        }
+
+    def start(self) -> None:
+        """Start the thread; it answers with Opened, or Broken."""
+        self._thread.start()
+
+    def post(self, commands: Sequence[m.Command | None]) -> None:
+        """Hand over commands; None ends the thread after `close`, and it answers with Closed."""
+        self._inbox.extend(commands)
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    # ---------------------------------------------------------------------------------------------- the thread
+
+    def _main(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        except BaseException as error:  # the poll thread decides what it means
+            self.outbox.put(Broken(error))
+
+    async def _serve(self) -> None:
+        worker, reducer = await self._open()
+        self.outbox.put(Opened())
+        self._measure()
+        idle_since = time.perf_counter()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self.tally.spend("idle", idle_since)
+            while self._inbox:
+                command = self._inbox.popleft()
+                if command is None:
+                    await self._close(worker, reducer)
+                    return
+                self._handlers[type(command)](command)
+            if self._pump():
+                self._wake.set()
+                await asyncio.sleep(0)
+            idle_since = time.perf_counter()
+
+    def _measure(self) -> None:
+        """Hand the measurements over, once a second."""
+        if self.tally.seconds:
+            self.outbox.put(Measured(self.tally))
+            self.tally = Tally()
+        self._loop.call_later(MEASURE_SECONDS, self._measure)
+
+    async def _open(self) -> tuple[Worker[Any], Reducer[Any, Any] | None]:
+        job = self.job
+        worker = job.make_worker()
+        reducer = job.make_reducer() if job.make_reducer is not None else None
+        self._process = worker.process_checkpoint
+        self._process_is_async = inspect.iscoroutinefunction(worker.process_checkpoint)
+        hooked = type(worker).preprocess_hook is not Worker.preprocess_hook
+        self._hook = worker.preprocess_hook if hooked else None
+        self._hook_is_async = inspect.iscoroutinefunction(worker.preprocess_hook)
+        self._decode = job.decoder(worker)
+        self._inline = job.max_in_flight == 1 and not self._process_is_async and not self._hook_is_async
+        if not self._inline and not (self._process_is_async and (self._hook is None or self._hook_is_async)):
+            self._threads = ThreadPoolExecutor(job.max_in_flight, thread_name_prefix="worker")
+        for one in (worker, reducer):
+            if one is not None:
+                await maybe(one.open(job.context))
+        if reducer is not None:
+            self._reducing = Reducing(reducer, job, self._loop, self._spawn, self._commit_done, self._fail)
+        return worker, reducer
+
+    async def _close(self, worker: Worker[Any], reducer: Reducer[Any, Any] | None) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for one in (reducer, worker):
+            if one is not None:
+                await maybe(one.close())
+        self.outbox.put(Closed(self.tally))
+
+    # ------------------------------------------------------------------------------------------------ commands
+
+    def _submit(self, command: m.Submit) -> None:
+        number = command.chunk.partition
+        lane = self.lanes.get(number)
+        if lane is None or lane.epoch != command.epoch:
+            lane = self.lanes[number] = Lane(number, command.epoch)
+        lane.condemned.update(command.condemned)
+        lane.submit(command.chunk)
+
+    def _retry(self, command: m.Retry) -> None:
+        lane = self._lane(command)
+        if lane is None:
+            return
+        if self._reducing is not None and lane.commit_failed:
+            self._reducing.commit(lane)
+            return
+        slot = lane.find_held(command.offset)
+        if slot is not None:
+            lane.again.append(slot)
+
+    def _dead_letter(self, command: m.DeadLetter) -> None:
+        lane = self._lane(command)
+        slot = lane.find_held(command.offset) if lane is not None else None
+        if lane is not None and slot is not None:
+            lane.held -= 1
+            self._bury(lane, slot, command.attempts)
+            self._advance(lane)
+
+    def _ask(self, command: m.Ask) -> None:
+        lane = self._lane(command)
+        if lane is not None and self._reducing is not None:
+            if not lane.committing and not lane.commit_failed:
+                self._reducing.ask(lane)
+            self._report(lane)
+            self.outbox.put(m.Answered(lane.number, lane.epoch))
+
+    def _drain(self, command: m.Drain) -> None:
+        lane = self._lane(command)
+        if lane is None:
+            self.outbox.put(m.Drained(command.partition, command.epoch))
+            return
+        lane.draining, lane.ending = True, False
+        lane.queue.clear()
+        self._advance(lane)
+
+    def _end(self, command: m.End) -> None:
+        lane = self._lane(command)
+        if lane is None:
+            self.outbox.put(m.Drained(command.partition, command.epoch))
+            return
+        lane.ending = True
+        self._advance(lane)
+
+    def _drop(self, command: m.Drop) -> None:
+        lane = self._lane(command)
+        if lane is not None:
+            lane.dropped = True
+            del self.lanes[lane.number]
+
+    def _position(self, command: m.Position) -> None:
+        reducing = self._reducing
+        assert reducing is not None  # the machine asks only where the reducer has a start_offset
+        offset = reducing.start_offset(command.partition)
+        self.outbox.put(m.Positioned(command.partition, command.epoch, offset))
+
+    def _lane(self, command: Any) -> Lane | None:
+        lane = self.lanes.get(command.partition)
+        return lane if lane is not None and lane.epoch == command.epoch else None
+
+    # -------------------------------------------------------------------------------------------------- working
+
+    def _pump(self) -> bool:
+        """Start what may start; True: there is more to do at once."""
+        more = False
+        for lane in list(self.lanes.values()):
+            started = time.perf_counter()
+            for _ in range(REPORT_RECORDS):
+                if self._running >= self.job.max_in_flight or not lane.startable():
+                    break
+                slot = lane.start()
+                if slot.checkpoint is not None or self._begin(lane, slot):
+                    self._launch(lane, slot)
+                if self._inbox or time.perf_counter() - started > REPORT_SECONDS:
+                    break
+            self._report(lane)
+            more = more or (lane.startable() and self._running < self.job.max_in_flight)
+        return more or bool(self._inbox)
+
+    def _begin(self, lane: Lane, slot: Slot) -> bool:
+        """Decode, and see whether the run ends here; True: the slot is ready for user code."""
+        reason = lane.condemned.pop(slot.offset, None)
+        if reason is not None:
+            slot.error, slot.failed_stage = reason, "publish"
+            lane.running -= 1
+            self._bury(lane, slot, 1)
+            self._advance(lane)
+            return False
+        since = time.perf_counter()
+        try:
+            slot.checkpoint = checkpoint = self._decode(slot.record.value() or b"", self._position_of(slot))
+            slot.sequence_number = sequence_number_of(checkpoint)
+            slot.ended_epoch = ended_epoch_of(checkpoint)
+            limits = self.job.limits
+            if limits.bounded:
+                if limits.past(checkpoint):
+                    self._cut_off(lane, slot)
+                    return False
+                lane.met_limit = lane.met_limit or limits.reached(slot.sequence_number, slot.ended_epoch)
+                if limits.ended(lane.number, slot.sequence_number):
+                    lane.cut_off()
+        except Exception as error:
+            self._failed(lane, slot, "decode", error)
+            return False
+        finally:
+            self.tally.spend("decode", since)
+        return True
+
+    def _cut_off(self, lane: Lane, slot: Slot) -> None:
+        lane.cut_off()
+        lane.window.pop()
+        lane.running -= 1
+        self._advance(lane)
+
+    def _position_of(self, slot: Slot) -> Position:
+        record = slot.record
+        return Position(
+            self.job.context.input_topic,
+            record.partition(),
+            slot.offset,
+            record.timestamp()[1],
+            record.key(),
+            record.headers() or (),
+        )
+
+    def _launch(self, lane: Lane, slot: Slot) -> None:
+        if self._inline:
+            self._work_inline(lane, slot)
+            return
+        self._running += 1
+        lane.hooking = self._hook is not None
+        self._spawn(self._work(lane, slot))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.outbox.put(Broken(error))
+
+    def _work_inline(self, lane: Lane, slot: Slot) -> None:
+        since, stage = time.perf_counter(), "preprocess_hook"
+        try:
+            if self._hook is not None:
+                self._hook(slot.checkpoint)
+            stage = "process_checkpoint"
+            result = self._process(slot.checkpoint)
+            since = self.tally.spend("process", since)
+            stage = "encode"
+            self._take(lane, slot, result)
+        except (Exception, SystemExit) as error:
+            self._failed(lane, slot, stage, error)
+        else:
+            self._advance(lane)
+
+    async def _work(self, lane: Lane, slot: Slot) -> None:
+        since, stage = time.perf_counter(), "preprocess_hook"
+        try:
+            try:
+                if self._hook is not None:
+                    await self._call(self._hook, self._hook_is_async, slot.checkpoint)
+            finally:
+                lane.hooking = False
+            self._wake.set()
+            stage = "process_checkpoint"
+            result = await self._call(self._process, self._process_is_async, slot.checkpoint)
+            self.tally.took(since)
+            stage = "encode"
+            if not lane.dropped:
+                self._take(lane, slot, result)
+        except (Exception, SystemExit) as error:
+            self._failed(lane, slot, stage, error)
+        else:
+            self._advance(lane)
+            self._report(lane)
+        finally:
+            self._running -= 1
+            self._wake.set()
+
+    async def _call(self, function: Callable[[Any], Any], is_async: bool, checkpoint: Any) -> Any:
+        if is_async:
+            return await function(checkpoint)
+        if self.job.max_in_flight == 1:
+            return function(checkpoint)
+        return await self._loop.run_in_executor(self._threads, function, checkpoint)
+
+    def _take(self, lane: Lane, slot: Slot, result: Any) -> None:
+        """The worker returned: encode in direct mode, keep the messages for the reducer otherwise."""
+        messages = result if type(result) is list else [] if result is None else [result]
+        if self._reducing is None:
+            if messages:
+                since = time.perf_counter()
+                record = slot.record
+                source = Source(
+                    self.job.context.input_topic, lane.number, slot.offset, slot.offset, record.key(), record.headers()
+                )
+                slot.outs = self.job.publisher.records(messages, source)
+                self.tally.spend("encode", since)
+        else:
+            slot.messages = messages
+        lane.settle(slot, Stage.DONE)
+
+    def _failed(self, lane: Lane, slot: Slot, stage: str, error: BaseException) -> None:
+        if isinstance(error, ConfigError):
+            self.outbox.put(Broken(error))
+            return
+        slot.error, slot.failed_stage = error, stage
+        lane.settle(slot, Stage.HELD)
+        self._report(lane)
+        self._fail(lane, slot.offset, stage, error)
+
+    def _fail(self, lane: Lane, offset: int, stage: str, error: BaseException) -> None:
+        kind = (
+            m.FailureKind.TRANSIENT
+            if isinstance(error, TransientError)
+            else m.FailureKind.PERMANENT
+            if isinstance(error, PermanentError)
+            else m.FailureKind.RETRIABLE
+        )
+        text = f"{type(error).__name__}: {error}"[:500]
+        if not lane.dropped:
+            self.outbox.put(m.Failed(lane.number, lane.epoch, offset, kind, text, stage))
+        self._advance(lane)
+
+    def _bury(self, lane: Lane, slot: Slot, attempts: int) -> None:
+        error = slot.error if slot.error is not None else "unknown"
+        slot.outs = [self.job.dead_letters.record(slot.record, error, slot.failed_stage, attempts)]
+        slot.dead = True
+        slot.messages = []
+        slot.stage = Stage.DONE
+        self.tally.dead(type(error).__name__ if isinstance(error, BaseException) else "refused")
+
+    # -------------------------------------------------------------------------------------------------- releasing
+
+    def _advance(self, lane: Lane) -> None:
+        """Release what is done, in input order, and say when a draining or ending lane has nothing left."""
+        if lane.dropped:
+            return
+        while not lane.committing and not lane.commit_failed and (slot := lane.release_head()) is not None:
+            if self._reducing is None:
+                self._release(lane, slot)
+            elif not self._reducing.take(lane, slot):
+                return  # a batch is being committed; its end calls again
+        if lane.drained or lane.committing or lane.running:
+            return
+        if lane.draining or (lane.ending and not lane.queue and not lane.window and not lane.commit_failed):
+            if self._reducing is not None and not self._reducing.finish(lane):
+                return
+            lane.drained = True
+            self._report(lane)
+            self.outbox.put(m.Drained(lane.number, lane.epoch))
+
+    def _release(self, lane: Lane, slot: Slot) -> None:
+        lane.emit(single(slot))
+        lane.processed_one(slot)
+        self.tally.processed(slot)
+
+    def _commit_done(self, lane: Lane) -> None:
+        self._advance(lane)
+        self._report(lane)
+        self._wake.set()
+
+    def _report(self, lane: Lane) -> None:
+        if not lane.dropped and (report := lane.report()) is not None:
+            self.outbox.put(report)
+
+
+async def maybe(result: Awaitable[None] | None) -> None:
+    """Await what an `async def` returned; a plain `def` has returned already."""
+    if result is not None:
+        await result

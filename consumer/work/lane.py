@@ -1,0 +1,198 @@
+"""One partition on the work thread: what waits, what runs, what is done and not yet released. Pure bookkeeping."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from consumer.core.messages import Chunk, Worked
+from consumer.records import Headers, Item, OutRecord, Record
+from consumer.reducer import Batch
+from consumer.work.publish import size_of
+
+
+class Stage(Enum):
+    """Where a checkpoint is: QUEUED → RUNNING → DONE, or HELD until the state machine says what becomes of it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    HELD = "held"
+    DONE = "done"
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One input record on its way through the worker."""
+
+    record: Record
+    offset: int
+    size_bytes: int
+    stage: Stage = Stage.QUEUED
+    checkpoint: Any = None
+    error: BaseException | str | None = None
+    failed_stage: str = ""
+    messages: list[Any] = field(default_factory=list)
+    outs: list[OutRecord] = field(default_factory=list)
+    sequence_number: int | None = None
+    ended_epoch: int | None = None
+    dead: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class OpenBatch:
+    """The messages of a reducer's open batch and what its results will say about their input."""
+
+    batch: Batch[Any]
+    count: int = 0
+    size_bytes: int = 0
+    asked_messages: int = 0
+    asked_bytes: int = 0
+    key: bytes | None = None
+    headers: Headers | None = None
+    ended_epoch: int | None = None
+    sequence_number: int | None = None
+    dead_letters: list[OutRecord] = field(default_factory=list)
+    """Of checkpoints in the middle of the batch: published with it, since nothing else cuts a batch."""
+
+    def add(self, slot: Slot) -> None:
+        """Take in one checkpoint: its messages, none of them included, or its dead letter."""
+        self.batch._add(slot.offset, slot.sequence_number, slot.messages)
+        self.count += 1
+        if slot.dead:
+            self.dead_letters.extend(slot.outs)
+            return
+        self.size_bytes += sum(map(estimate_bytes, slot.messages))
+        self.key = slot.record.key()
+        self.headers = slot.record.headers()
+        if slot.sequence_number is not None:
+            self.sequence_number = max(slot.sequence_number, self.sequence_number or 0)
+        if slot.ended_epoch is not None:
+            self.ended_epoch = slot.ended_epoch
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One partition of one epoch.
+
+    `queue` waits, `window` is started and in input order; only the window's head is released, so results keep the
+    input order however many run at once. A HELD slot keeps the queue behind it waiting, and takes no place.
+    """
+
+    number: int
+    epoch: int
+    queue: deque[Slot] = field(default_factory=deque)
+    window: deque[Slot] = field(default_factory=deque)
+    open: OpenBatch | None = None
+    running: int = 0
+    held: int = 0
+    hooking: bool = False
+    committing: bool = False
+    commit_failed: bool = False
+    draining: bool = False
+    ending: bool = False
+    drained: bool = False
+    dropped: bool = False
+    past_limit: bool = False
+    met_limit: bool = False
+    again: deque[Slot] = field(default_factory=deque)
+    condemned: dict[int, str] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
+    processed: int = 0
+    freed_bytes: int = 0
+
+    def submit(self, chunk: Chunk) -> None:
+        """Queue what was fetched."""
+        if self.past_limit or self.draining:
+            return
+        share = chunk.size_bytes // len(chunk.offsets)
+        for record, offset in zip(chunk.records, chunk.offsets, strict=True):
+            value = record.value()
+            self.queue.append(Slot(record, offset, share if value is None else len(value)))
+
+    def startable(self) -> bool:
+        """Whether a slot may start now: one whose retry is due, else the queue's head."""
+        if self.hooking or self.committing or self.commit_failed or self.draining:
+            return False
+        return bool(self.again) or (bool(self.queue) and not self.held)
+
+    def start(self) -> Slot:
+        """Start that slot; it takes its place in the window in input order."""
+        if self.again:
+            slot = self.again.popleft()
+            self.held -= 1
+        else:
+            slot = self.queue.popleft()
+            self.window.append(slot)
+        slot.stage = Stage.RUNNING
+        self.running += 1
+        return slot
+
+    def settle(self, slot: Slot, stage: Stage) -> None:
+        """The slot no longer runs: DONE, or HELD."""
+        self.running -= 1
+        slot.stage = stage
+        if stage is Stage.HELD:
+            self.held += 1
+
+    def find_held(self, offset: int) -> Slot | None:
+        """The held slot of this offset."""
+        return next((slot for slot in self.window if slot.offset == offset and slot.stage is Stage.HELD), None)
+
+    def release_head(self) -> Slot | None:
+        """The next slot in input order, if it is done."""
+        return self.window[0] if self.window and self.window[0].stage is Stage.DONE else None
+
+    def emit(self, item: Item) -> None:
+        """One finished piece of work for the next report."""
+        self.items.append(item)
+
+    def processed_one(self, slot: Slot) -> None:
+        """The slot is through the worker, in order; its raw input is done with."""
+        self.window.popleft()
+        self.processed += 1
+        self.freed_bytes += slot.size_bytes
+        slot.checkpoint = None
+
+    def cut_off(self) -> None:
+        """A bounded run ends here: nothing that waits is part of it."""
+        self.past_limit = True
+        self.queue.clear()
+
+    def report(self) -> Worked | None:
+        """What happened since the last report; None: nothing."""
+        if not self.processed and not self.items and not self.past_limit:
+            return None
+        batch = self.open
+        report = Worked(
+            self.number,
+            self.epoch,
+            self.items,
+            self.processed,
+            self.freed_bytes,
+            len(batch.batch) if batch else 0,
+            batch.size_bytes if batch else 0,
+            self.met_limit,
+            self.past_limit,
+        )
+        self.items, self.processed, self.freed_bytes = [], 0, 0
+        return report
+
+
+def single(slot: Slot) -> Item:
+    """The finished work of one checkpoint by itself."""
+    size = sum(map(size_of, slot.outs))
+    return Item(slot.offset, slot.offset, 1, slot.outs, size, slot.sequence_number, slot.ended_epoch, slot.dead)
+
+
+def estimate_bytes(message: Any) -> int:
+    """What a message takes in memory, two levels deep: an estimate for the memory budget."""
+    size = sys.getsizeof(message)
+    fields = getattr(message, "__struct_fields__", None) or getattr(message, "__slots__", None)
+    if fields is not None:
+        return size + sum(sys.getsizeof(getattr(message, name, None)) for name in fields)
+    if isinstance(message, dict):
+        return size + sum(map(sys.getsizeof, message.values()))
+    return size + sum(map(sys.getsizeof, getattr(message, "__dict__", {}).values()))

@@ -1,0 +1,148 @@
+"""From messages to output records: topic, key, partition, headers, encoded value; and dead letters."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from consumer.errors import ConfigError, SchemaViolation
+from consumer.partitioning import partition_for_key
+from consumer.records import Headers, OutRecord, Record
+from consumer.worker import Output
+
+SOURCE = "checkpoint-source"
+PART = "checkpoint-part"
+TRACE = "traceparent"
+CONNECT = "__connect.errors."
+RECORD_OVERHEAD_BYTES = 256
+"""Allowance for a record batch's own header and varints above keys, values and headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A topic to publish to, and how its values are encoded; sizes in bytes."""
+
+    topic: str
+    partitions: int
+    max_bytes: int
+    encode: Callable[[Any], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The input that messages were made of."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+    key: bytes | None
+    headers: Headers | None
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Chooses the target by message type; `default` takes what `by_type` does not name."""
+
+    default: Target | None
+    by_type: Mapping[type, Target]
+
+    def records(self, messages: Sequence[Any], source: Source) -> list[OutRecord]:
+        """The output records of one checkpoint or one batch.
+
+        Raises:
+            SchemaViolation: a message does not fit its schema, or its record does not fit its topic.
+            ConfigError: there is a message but no output topic.
+        """
+        origin = f"{source.topic}/{source.partition}/{source.first}-{source.last}".encode()
+        total = len(messages)
+        records = []
+        for part, message in enumerate(messages, 1):
+            headers: Headers = [(SOURCE, origin)]
+            if total > 1:
+                headers.append((PART, b"%d/%d" % (part, total)))
+            if source.headers:
+                headers.extend(header for header in source.headers if header[0] == TRACE)
+            records.append(self._record(message, source, headers))
+        return records
+
+    def _record(self, message: Any, source: Source, headers: Headers) -> OutRecord:
+        key, chosen = source.key, False
+        if type(message) is Output:
+            if message.key is not None:
+                key, chosen = _bytes(message.key), True
+            for name, value in (message.headers or {}).items():
+                headers.append((name, _bytes(value)))
+            message = message.message
+        target = self.by_type.get(type(message), self.default) if self.by_type else self.default
+        if target is None:
+            raise ConfigError(
+                f"there is a {type(message).__name__} to publish but no output topic: set CONSUMER_OUTPUT_TOPIC"
+            )
+        value = target.encode(message)
+        if chosen and key is not None:
+            partition = partition_for_key(key, target.partitions)
+        else:
+            partition = source.partition % target.partitions
+        record = OutRecord(target.topic, partition, key, value, headers)
+        size = size_of(record)
+        if size > target.max_bytes:
+            raise SchemaViolation(
+                f"the output record of {size} bytes is larger than {target.topic} takes ({target.max_bytes}): "
+                "raise the topic's max.message.bytes or publish less per message"
+            )
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """Makes dead letters: key, value and headers as they came, and what went wrong in Kafka Connect's words.
+
+    Header names: Apache Kafka Connect, `DeadLetterQueueReporter` (KIP-298).
+    """
+
+    topic: str
+    partitions: int
+    max_bytes: int
+    group: str
+    input_topic: str
+
+    def record(self, source: Record, error: BaseException | str, stage: str, attempts: int) -> OutRecord:
+        """The dead letter of one input record; a value that does not fit is replaced by its size and SHA-256."""
+        if isinstance(error, BaseException):
+            name, text = f"{type(error).__module__}.{type(error).__qualname__}", str(error)
+        else:
+            name, text = "broker", error
+        headers: Headers = [header for header in source.headers() or [] if not header[0].startswith(CONNECT)]
+        facts = {
+            "topic": self.input_topic,
+            "partition": str(source.partition()),
+            "offset": str(source.offset()),
+            "stage": stage,
+            "exception.class.name": name,
+            "exception.message": text[:1000],
+        }
+        headers += [(CONNECT + fact, value.encode("utf-8", "replace")) for fact, value in facts.items()]
+        headers += [("checkpoint-attempts", b"%d" % attempts), ("checkpoint-group", self.group.encode())]
+        partition = source.partition() % self.partitions
+        record = OutRecord(self.topic, partition, source.key(), source.value(), headers)
+        value = record.value
+        if value is not None and size_of(record) > self.max_bytes:
+            digest = f"size={len(value)};sha256={hashlib.sha256(value).hexdigest()}"
+            headers.append(("checkpoint-dlq-reference", digest.encode()))
+            record = record._replace(value=None)
+        return record
+
+
+def size_of(record: OutRecord) -> int:
+    """Bytes that a record takes in a record batch, rounded up."""
+    size = RECORD_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value or b"") + 8
+    return size
+
+
+def _bytes(value: bytes | str) -> bytes:
+    return value.encode() if isinstance(value, str) else value
