@@ -140,7 +140,7 @@ class _Server(ThreadingMixIn, TCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
         if error is not None and not isinstance(error, OSError):  # an OSError is the client's: it went away
-            log.exception("http request failed", error)
+            log.error("http request failed", exception=error)
 
 
 def _cut_off(request: socket.socket) -> None:
@@ -159,8 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
         route = self.server.routes.get(self.path.partition("?")[0], _not_found)
         try:
             status, content_type, body = route()
-        except Exception as error:  # whatever the callable raised: the asker must see that all is not well
-            log.exception("http request failed", error, path=self.path)
+        except Exception as error:  # noqa: BLE001 - whatever the callable raised: the asker must see that all is not well
+            log.error("http request failed", exception=error, path=self.path)
             status, content_type, body = 500, "text/plain; charset=utf-8", "internal error, see the log\n"
         content = body.encode()
         self.send_response(status)

@@ -24,9 +24,14 @@ _LONGEST_VALUE = 2_000
 """Characters of one value; more is cut, so that no log line becomes a payload."""
 _LONGEST_TRACEBACK = 20_000
 
+_COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
+
 
 class Logger:
-    """A standard logger that takes fields by keyword: `log.info("partition assigned", topic="in", partition=3)`."""
+    """A standard logger that takes fields by keyword: `log.info("partition assigned", topic="in", partition=3)`.
+
+    The field `exception` takes an exception and becomes its traceback.
+    """
 
     __slots__ = ("_logger",)
 
@@ -49,13 +54,11 @@ class Logger:
         """Something that ends a member or loses its work of now."""
         self._log(logging.ERROR, event, fields)
 
-    def exception(self, event: str, /, error: BaseException, **fields: Any) -> None:
-        """An error with its traceback, as the one field `exception`."""
-        self._log(logging.ERROR, event, fields, error)
-
-    def _log(self, level: int, event: str, fields: dict[str, Any], error: BaseException | None = None) -> None:
+    def _log(self, level: int, event: str, fields: dict[str, Any]) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, event, exc_info=error, extra={"fields": fields}, stacklevel=3)
+            self._logger.log(
+                level, event, exc_info=fields.pop("exception", None), extra={"fields": fields}, stacklevel=3
+            )
 
 
 class RateLimited:
@@ -116,7 +119,7 @@ class _LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except Exception:  # user code's arguments or `__str__` may raise anything
+        except Exception:  # noqa: BLE001 - user code's arguments or `__str__` may raise anything
             self.handleError(record)
             return
         if self._lost:
@@ -160,15 +163,13 @@ class _JsonFormatter(_Formatter):
 
 
 class _ConsoleFormatter(_Formatter):
-    _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
-
     def __init__(self, context: Mapping[str, Any], *, colours: bool) -> None:
         super().__init__(context)
         self._colours = colours
 
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
-        level = self._coloured(f"{record.levelname:<8}", self._COLOURS.get(record.levelname, "0"))
+        level = self._coloured(f"{record.levelname:<8}", _COLOURS.get(record.levelname, "0"))
         fields = " ".join(f"{self._coloured(name, '36')}={_word(value)}" for name, value in self.fields(record).items())
         line = f"{clock} {level} {record.name:<20} {_printable(record.getMessage()):<32} {fields}".rstrip()
         indented = [f"    {_printable(text)}" for text in self.traceback(record).splitlines()]

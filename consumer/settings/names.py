@@ -26,12 +26,15 @@ def dotted_name(variable: str) -> str:
 
 
 def advice(unknown: str, known: Iterable[str]) -> str:
-    """What to do about an unknown name: the nearest known one, or to take it away."""
-    from difflib import get_close_matches
+    """What to do about an unknown name: the nearest known one, or how to keep Kubernetes from adding it."""
+    from difflib import SequenceMatcher
 
     if unknown.startswith(PREFIX) and _SERVICE_LINK.search(unknown):
         return "remove it; where Kubernetes adds it for a Service, set enableServiceLinks: false in the pod"
-    nearest = get_close_matches(unknown, known, n=1, cutoff=0.6)
-    if nearest:
-        return f"did you mean {nearest[0]}?"
-    return "remove it; `checkpoint-consumer config` lists the names that exist"
+    nearness = SequenceMatcher(b=unknown.removeprefix(PREFIX))
+
+    def ratio(name: str) -> float:
+        nearness.set_seq1(name.removeprefix(PREFIX))
+        return nearness.ratio()
+
+    return f"did you mean {max(known, key=ratio)}? If not, remove it"
