@@ -46,14 +46,10 @@ class EpochReducer(Reducer[CheckpointSummary, EpochTotals]):
     def __init__(self, max_checkpoints: int = 1000) -> None:
         """Raises ValueError where `max_checkpoints` is not a positive integer."""
         if type(max_checkpoints) is not int or max_checkpoints < 1:
-            raise ValueError(
-                f"max_checkpoints of EpochReducer must be an integer from 1 up, got {max_checkpoints!r}"
-            )
+            raise ValueError(f"max_checkpoints of EpochReducer must be an integer from 1 up, got {max_checkpoints!r}")
         self.max_checkpoints = max_checkpoints
 
-    def should_close_batch(
-        self, batch: Batch[CheckpointSummary], next_message: CheckpointSummary | None
-    ) -> bool:
+    def should_close_batch(self, batch: Batch[CheckpointSummary], next_message: CheckpointSummary | None) -> bool:
         """Whether the batch is full or the next message is of another epoch."""
         if len(batch) >= self.max_checkpoints:
             return True
