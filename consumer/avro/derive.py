@@ -175,8 +175,14 @@ def _fields(record: Any) -> list[tuple[str, Any, Any]]:
             )
             for field in dataclasses.fields(record)
         ]
-    # A key that may be left out needs a default, and null is the only one that says "left out".
-    return [(key, hint, _NO_DEFAULT if key in record.__required_keys__ else None) for key, hint in hints.items()]
+    return [(key, hint, None if _may_be_left_out(record, key, hint) else _NO_DEFAULT) for key, hint in hints.items()]
+
+
+def _may_be_left_out(record: Any, key: str, hint: Any) -> bool:
+    """Whether a TypedDict's key needs a default, which is null; `__required_keys__` misses quoted annotations."""
+    if get_origin(hint) in (typing.Required, typing.NotRequired):
+        return get_origin(hint) is typing.NotRequired
+    return key not in record.__required_keys__
 
 
 def _default(value: Any, factory: Any, missing: Any) -> Any:
