@@ -44,7 +44,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Start the broker before the first test, so that bringing it counts towards no test's timeout."""
     if not session.config.option.collectonly and any(item.get_closest_marker("kafka") for item in session.items):
-        session.config.stash[FOUND] = find_broker()
+        try:
+            session.config.stash[FOUND] = find_broker()
+        except RuntimeError as error:
+            pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

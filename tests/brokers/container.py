@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 from docker.errors import DockerException
@@ -103,20 +105,27 @@ class ContainerBroker:
         return self._container.get_wrapped_container()
 
     def _wait(self) -> None:
-        wait_until_ready(
-            self.bootstrap, lambda: self.running, lambda: self._wrapped().logs(tail=40).decode(errors="replace")
-        )
+        def log() -> str:
+            return "the end of its log:\n" + self._wrapped().logs(tail=40).decode(errors="replace")
+
+        wait_until_ready(self.bootstrap, lambda: self.running, log)
 
 
 def _engine_host() -> str:
-    try:
-        client = DockerClient()
-        client.client.ping()
-    except DockerException as error:
-        raise Unavailable(f"no Docker engine answers ({error}): start one, or set DOCKER_HOST") from error
-    host = client.host()
-    client.client.close()
-    return "127.0.0.1" if host == "localhost" else host  # no attempt over IPv6, where nobody listens
+    with warnings.catch_warnings():
+        # docker-py leaves the socket of a failed connection to the garbage collector, which warns.
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            client = DockerClient()
+            client.client.ping()
+        except DockerException as error:
+            problem = f"no Docker engine answers ({error}): start one, or set DOCKER_HOST"
+        else:
+            host = str(client.host())
+            client.client.close()
+            return "127.0.0.1" if host == "localhost" else host  # no attempt over IPv6, where nobody listens
+        gc.collect()
+    raise Unavailable(problem)
 
 
 def _environment(host: str, port: int) -> dict[str, str]:

@@ -72,13 +72,13 @@ def expected() -> str:
 
 
 def find_broker() -> Found:
-    """Start the first broker that can be had. Raises RuntimeError where the one chosen does not come up."""
+    """Start the first broker that can be had. Raises RuntimeError where the one named in the environment is silent."""
     if bootstrap := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         return Found(ForeignBroker(bootstrap))
     passed_over: list[str] = []
     for make in (ContainerBroker, JvmBroker):
         try:
             return Found(make(), tuple(passed_over))
-        except Unavailable as reason:
+        except (Unavailable, RuntimeError) as reason:
             passed_over.append(f"{make.kind}: {reason}")
     return Found(None, tuple(passed_over))

@@ -16,7 +16,8 @@ class ForeignBroker:
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
-        wait_until_ready(bootstrap, lambda: True, lambda: "(KAFKA_BOOTSTRAP_SERVERS: its log is elsewhere)")
+        advice = "start it, or unset KAFKA_BOOTSTRAP_SERVERS to let the tests start one"
+        wait_until_ready(bootstrap, lambda: True, lambda: advice, seconds=15)
 
     @property
     def describe(self) -> str:

@@ -125,7 +125,9 @@ class JvmBroker:
 
     def _log_tail(self) -> str:
         logs = [self.folder / "console.log", self.log]
-        return "".join(log.read_text(errors="replace")[-2000:] for log in logs if log.exists())
+        return "the end of its log:\n" + "".join(
+            log.read_text(errors="replace")[-2000:] for log in logs if log.exists()
+        )
 
 
 def main() -> None:

@@ -1,0 +1,57 @@
+# What people type; .ci/run types the same. Nothing is needed before any target but Python 3.11 or later.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+UV ?= uv
+LOCK = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+  --no-emit-index-url
+
+.PHONY: help setup demo test check format bench lock clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+setup: $(VENV)/.runtime ## make .venv with the command in .venv/bin
+
+demo: setup ## the whole pipeline on an embedded broker; CHECKPOINTS=FOLDER takes checkpoints from files
+	$(BIN)/checkpoint-consumer demo $(CHECKPOINTS)
+
+test: $(VENV)/.dev ## all tests; CHECKPOINTS=FOLDER adds those on real checkpoints, PYTEST="..." passes arguments
+	$(BIN)/python -m pytest $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(PYTEST)
+
+check: $(VENV)/.dev ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## put the sources into the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## throughput and latency on this machine
+	$(BIN)/python -m benchmarks.bench $(BENCH)
+
+lock: ## resolve the three lock files anew (needs uv): versions and hashes, no addresses
+	$(LOCK) pyproject.toml --output-file requirements.lock
+	$(LOCK) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(LOCK) --group build --output-file requirements-build.lock
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The project itself is installed so that edits take effect without another setup.
+$(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or later is needed and '$(PYTHON)' is not it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements.lock -r requirements-build.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
