@@ -51,7 +51,7 @@ def _guarded(
             raise DecodeError("the record's value is " + ("null" if data is None else "empty"))
         try:
             return decode(data, position)
-        except ConsumerError:
+        except (ConsumerError, MemoryError):  # of these the data is innocent, or it has said already what is wrong
             raise
         except Exception as error:
             raise DecodeError(f"{checkpoint_type.__qualname__}.decode raised {type(error).__name__}") from error
