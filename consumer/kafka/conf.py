@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 from consumer.errors import ConfigError
 from consumer.settings import Settings
 
-__all__ = ["admin_conf", "consumer_conf", "make_client", "producer_conf", "reader_conf"]
+__all__ = ["admin_conf", "consumer_conf", "feeder_conf", "make_client", "producer_conf", "reader_conf"]
 
 Client = TypeVar("Client")
 Conf = dict[str, Any]
@@ -106,7 +106,7 @@ def producer_conf(settings: Settings, *, member: int, transactional: bool) -> Co
         "client.id": _slot(settings, member),
         "linger.ms": 5,
         "message.timeout.ms": settings.kafka.transaction_timeout_ms,
-        "queue.buffering.max.kbytes": min(max(settings.memory.max_bytes // 4, 2 * largest) // 1024, 2_147_483_647),
+        "queue.buffering.max.kbytes": _queue_kbytes(settings, largest),
         "delivery.report.only.error": True,
     }
     owned: Conf = {"enable.idempotence": True, "acks": "all", "allow.auto.create.topics": False}
@@ -114,6 +114,24 @@ def producer_conf(settings: Settings, *, member: int, transactional: bool) -> Co
         owned["transactional.id"] = _slot(settings, member)
         owned["transaction.timeout.ms"] = settings.kafka.transaction_timeout_ms
     return {**defaults, **user, **owned}
+
+
+def feeder_conf(settings: Settings, *, largest_record: int | None) -> Conf:
+    """An idempotent producer outside every member, for `feed`: patient, zstd, and a report for every record.
+
+    `largest_record` is the topic's `max.message.bytes`, which then is the client's limit too.
+    """
+    user = _user_options(settings, without=CONSUMER_ONLY)
+    largest = largest_record or int(user.get("message.max.bytes", 1_000_000))
+    defaults: Conf = {
+        "client.id": "checkpoint-consumer",
+        "compression.type": "zstd",
+        "linger.ms": 20,
+        "queue.buffering.max.kbytes": _queue_kbytes(settings, largest),
+    }
+    owned: Conf = {"enable.idempotence": True, "acks": "all", "allow.auto.create.topics": False}
+    limit: Conf = {"message.max.bytes": min(largest, 1_000_000_000)}  # the largest that librdkafka takes
+    return {**defaults, **user, **owned, **limit}
 
 
 def admin_conf(settings: Settings) -> Conf:
@@ -149,6 +167,10 @@ def _reading_defaults(settings: Settings) -> Conf:
         "queued.max.messages.kbytes": min(quarter // 1024, 2_097_151),  # the largest that librdkafka takes
         "queued.min.messages": 10_000,  # bounds the overhead per record, which the limit in bytes does not count
     }
+
+
+def _queue_kbytes(settings: Settings, largest_record: int) -> int:
+    return min(max(settings.memory.max_bytes // 4, 2 * largest_record) // 1024, 2_147_483_647)
 
 
 def _user_options(settings: Settings, *, without: frozenset[str]) -> Conf:

@@ -38,7 +38,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 
 def _c_functions() -> SimpleNamespace:
-    """librdkafka's C functions, looked up through the extension module that is linked to it.
+    """Look up librdkafka's C functions through the extension module that is linked to it.
 
     Raises OSError or AttributeError where they cannot be reached.
     """

@@ -1,0 +1,101 @@
+"""Reads a topic outside every group, read_committed, from a chosen place to its end or for as long as one likes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumer.errors import ConfigError, ConsumerError
+from consumer.kafka.conf import make_client, reader_conf
+from consumer.kafka.topics import Topic, partition_count
+from consumer.settings import Settings
+
+__all__ = ["Origin", "TopicReader"]
+
+_TIMEOUT_SECONDS = 10.0
+
+
+class Origin(NamedTuple):
+    """Where to begin: at an end of the topic, an offset, or the first record at or after a time (ms since 1970)."""
+
+    kind: Literal["earliest", "latest", "offset", "time"]
+    value: int = 0
+
+
+class TopicReader:
+    """Reads every partition of one topic. The ends are those at its making. Not thread-safe; `close` it.
+
+    Raises:
+        ConfigError: see `partition_count`.
+    """
+
+    def __init__(self, settings: Settings, topic: Topic, logger: logging.Logger) -> None:
+        self._topic = topic
+        self._consumer = make_client(Consumer, reader_conf(settings), logger)
+        try:
+            count = partition_count(self._consumer, settings, topic, logger)
+            self._bounds = {partition: self._ends(partition) for partition in range(count)}
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop fetching."""
+        self._consumer.close()
+
+    def records(self, origin: Origin, *, follow: bool, stop: Callable[[], bool]) -> Iterator[Message]:
+        """Records as they arrive, until `stop`; without `follow` until every partition's end has been reached.
+
+        Offsets beyond a partition's own first or last record mean that record's place.
+
+        Raises:
+            ConfigError: no right to read the topic.
+            ConsumerError: the topic was deleted, or its beginning was deleted faster than it was read.
+        """
+        starts = self._starts(origin)
+        self._consumer.assign([TopicPartition(self._topic.name, at, offset) for at, offset in starts.items()])
+        open_partitions = {at for at, offset in starts.items() if offset < self._bounds[at][1]}
+        while (follow or open_partitions) and not stop():
+            for message in self._consumer.consume(500, 0.2):
+                partition, reached = message.partition() or 0, message.offset() or 0
+                error = message.error()
+                if error is None:
+                    if not follow and partition not in open_partitions:
+                        continue  # arrived after the end that we were to stop at
+                    yield message
+                    reached += 1
+                elif error.code() != KafkaError._PARTITION_EOF:
+                    self._refuse(error, partition, reached)
+                    continue
+                if reached >= self._bounds[partition][1]:
+                    open_partitions.discard(partition)
+
+    def _starts(self, origin: Origin) -> dict[int, int]:
+        if origin.kind == "time":
+            asked = [TopicPartition(self._topic.name, partition, origin.value) for partition in self._bounds]
+            found = self._consumer.offsets_for_times(asked, timeout=_TIMEOUT_SECONDS)
+            return {at.partition: at.offset if at.offset >= 0 else self._bounds[at.partition][1] for at in found}
+        wanted = {"earliest": 0, "latest": 2**63, "offset": origin.value}[origin.kind]
+        return {partition: min(max(wanted, low), high) for partition, (low, high) in self._bounds.items()}
+
+    def _ends(self, partition: int) -> tuple[int, int]:
+        """The first offset, and the last stable one: the end of what read_committed shows."""
+        try:
+            return self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic.name, partition), timeout=_TIMEOUT_SECONDS
+            )
+        except KafkaException as error:
+            self._refuse(error.args[0], partition, -1)
+            raise
+
+    def _refuse(self, error: KafkaError, partition: int, offset: int) -> None:
+        name, setting = self._topic
+        if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+            raise ConfigError(f"{setting}: no right to read topic {name}: allow this user to read it")
+        if error.retriable():
+            return
+        place = f"{name}/{partition}" + (f"/{offset}" if offset >= 0 else "")
+        raise ConsumerError(f"{place} cannot be read: {error.str()}; start again, further on if need be")
