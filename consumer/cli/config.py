@@ -8,7 +8,6 @@ import os
 import shlex
 
 from consumer.settings import RUN_REQUIRES, load_settings_and_sources, setting_name
-from consumer.settings.model import as_text
 
 __all__ = ["add_arguments", "run"]
 
@@ -24,17 +23,14 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: a setting is wrong.
     """
     settings, sources = load_settings_and_sources(os.environ, config_file=args.config, required=frozenset())
-    values = settings.masked()
     if args.json:
-        print(json.dumps({setting_name(n): {"value": value, "source": sources[n]} for n, value in values.items()}))
+        values = settings.masked()
+        print(json.dumps({setting_name(n): {"value": values[n], "source": sources[n]} for n in values}))
         return 0
-    lines = {name: f"{setting_name(name)}={_quoted(as_text(value))}" for name, value in values.items()}
-    width = max(map(len, lines.values()))
-    for name, line in lines.items():
-        missing = name in RUN_REQUIRES and values[name] in (None, "")
-        print(f"{line:<{min(width, 60)}}  # {'not set, and run requires it' if missing else sources[name]}")
+    environment = settings.for_environment(masked=True)
+    for name, source in sources.items():
+        text = environment.get(setting_name(name))
+        missing = text is None and name in RUN_REQUIRES
+        line = f"{setting_name(name)}={shlex.quote(text) if text else ''}"
+        print(f"{line:<60}  # {'not set, and run requires it' if missing else source}")
     return 0
-
-
-def _quoted(text: str) -> str:
-    return shlex.quote(text) if text else ""

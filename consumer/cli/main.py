@@ -89,7 +89,8 @@ class _Version(argparse.Action):
             version = metadata.version(PROGRAM)
         except metadata.PackageNotFoundError:
             version = "(not installed: run from a checkout)"
-        parser.exit(message=f"{PROGRAM} {version}, Python {platform.python_version()}\n")
+        print(f"{PROGRAM} {version}, Python {platform.python_version()}")
+        parser.exit()
 
 
 def _one_line(text: str) -> str:

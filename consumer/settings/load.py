@@ -15,7 +15,7 @@ from consumer.errors import ConfigError
 from consumer.partitioning import Partitioning
 from consumer.settings.check import RUN_REQUIRES, check
 from consumer.settings.librdkafka import checked_options
-from consumer.settings.model import Settings, Size, Text, leaf_types
+from consumer.settings.model import Paths, Settings, Size, Text, leaf_types
 from consumer.settings.names import PREFIX, advice, dotted_name, setting_name
 from consumer.settings.secrets import masked
 from consumer.settings.start import Start
@@ -141,7 +141,7 @@ def _from_secret_file(given: _Given) -> _Given:
         raise ConfigError(
             f"{label}: {given.value} cannot be read ({error.strerror}): mount it, or fix the path"
         ) from error
-    except (UnicodeDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"{label} must be the path of a file that holds UTF-8 text") from error
     return _Given(text.rstrip("\r\n"), given.source, label, secret=True)
 
@@ -164,7 +164,7 @@ def _understood(kind: Any, value: Any) -> Any:
         return value if isinstance(value, kind) else kind.parse(_text(value))
     if get_origin(kind) is dict:
         return _options(value)
-    if get_origin(kind) is tuple:
+    if kind == Paths:
         return _paths(value)
     if kind == Text:
         return _text(value) or None
@@ -178,10 +178,10 @@ def _text(value: Any) -> str:
 
 
 def _paths(value: Any) -> tuple[str, ...]:
-    parts = value.split(os.pathsep) if isinstance(value, str) else [os.fspath(part) for part in value]
-    paths = tuple(part for part in parts if part)
-    if not paths:
-        raise ValueError(f"must name at least one folder; several are separated by {os.pathsep!r}")
+    parts = value.split(os.pathsep) if isinstance(value, str) else value
+    if isinstance(parts, (list, tuple)):
+        parts = [os.fspath(part) if isinstance(part, os.PathLike) else part for part in parts if part != ""]
+    paths: tuple[str, ...] = msgspec.convert(parts, Paths)
     return paths
 
 

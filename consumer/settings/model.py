@@ -18,7 +18,7 @@ from consumer.settings.names import setting_name
 from consumer.settings.secrets import masked
 from consumer.settings.start import Start
 
-__all__ = ["KafkaSettings", "SchemaSettings", "Settings", "Size", "Text", "leaf_types"]
+__all__ = ["KafkaSettings", "Paths", "SchemaSettings", "Settings", "Size", "Text", "as_text", "leaf_types"]
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1, description="a whole number of 1 or more")]
 Size = Annotated[int, Meta(ge=1, le=2**62, description="a size in bytes of 1 or more, such as 1048576 or 16MiB")]
@@ -27,6 +27,7 @@ Duration = Annotated[float, Meta(gt=0, le=10**9, description="a number of second
 Factor = Annotated[float, Meta(ge=1, le=1000, description="a number of 1 or more")]
 Ratio = Annotated[float, Meta(gt=0, le=1, description="a number above 0 and up to 1")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port from 1 to 65535, or 0 for off")]
+Paths = Annotated[tuple[str, ...], Meta(min_length=1, description=f"one or more folders, separated by {os.pathsep}")]
 Text = str | None
 Options = dict[str, Any]
 
@@ -95,7 +96,7 @@ class SequenceSettings(_Group, frozen=True):
 class SchemaSettings(_Group, frozen=True):
     """Where Avro schemas and their ids come from."""
 
-    path: tuple[str, ...] = ("./schemas",)
+    path: Paths = ("./schemas",)
     """Searched in this order, and the schemas shipped with the package after them."""
     registry_url: Text = None
     registry_options: Options = {}
@@ -170,9 +171,9 @@ class Settings(_Group, frozen=True):
         values = {name: self.get(name) for name in leaf_types()}
         return {name: masked(_plain(value), name) for name, value in values.items()}
 
-    def for_environment(self) -> dict[str, str]:
-        """The environment that `load_settings` reads these settings back from. Not masked."""
-        values = {name: self.get(name) for name in leaf_types()}
+    def for_environment(self, *, masked: bool = False) -> dict[str, str]:
+        """The environment that `load_settings` reads these settings back from; what is not set is left out."""
+        values = self.masked() if masked else {name: self.get(name) for name in leaf_types()}
         return {setting_name(name): as_text(value) for name, value in values.items() if value not in (None, "")}
 
 
@@ -195,7 +196,7 @@ def as_text(value: Any) -> str:
         return msgspec.json.encode(value).decode()
     if isinstance(value, (list, tuple)):
         return os.pathsep.join(value)
-    return "" if value is None else str(value)
+    return str(value)
 
 
 def _plain(value: Any) -> Any:

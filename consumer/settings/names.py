@@ -19,8 +19,8 @@ def setting_name(dotted: str) -> str:
 
 
 def dotted_name(variable: str) -> str:
-    """`CONSUMER_BATCH__MAX_MESSAGES` to `batch.max_messages`; a name with lower-case letters has none: empty."""
-    if variable != variable.upper():
+    """`CONSUMER_BATCH__MAX_MESSAGES` to `batch.max_messages`; what is not written so has none: empty."""
+    if not re.fullmatch(r"[A-Z_]+", variable):
         return ""
     return variable.removeprefix(PREFIX).lower().replace("__", ".")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, cast
 
 from msgspec import Struct
 
 __all__ = ["Start"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Start(Struct, frozen=True):
@@ -41,7 +43,7 @@ class Start(Struct, frozen=True):
         if self.kind == "checkpoint":
             return f"checkpoint:{self.value}"
         if self.kind == "timestamp":
-            time = datetime.fromtimestamp(self.value / 1000, UTC)
+            time = _EPOCH + timedelta(milliseconds=self.value)
             return f"timestamp:{time.isoformat(timespec='milliseconds')}"
         return self.kind
 
@@ -57,13 +59,13 @@ def _number(text: str) -> int | None:
 def _milliseconds(iso: str) -> int:
     try:
         time = datetime.fromisoformat(iso)
-    except ValueError as error:
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise ValueError(
             "must be timestamp: and a time as ISO 8601 writes it, such as timestamp:2026-01-31T00:00:00Z"
         ) from error
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=UTC)
     # Kafka gives negative timestamps meanings of their own (-1 is the end, -2 the beginning; ListOffsets).
-    if time.timestamp() < 0:
+    if time < _EPOCH:
         raise ValueError("must be a time from 1970 on")
-    return round(time.timestamp() * 1000)
+    # In whole numbers: a float does not hold a far time's milliseconds.
+    return (time - _EPOCH) // timedelta(milliseconds=1)
