@@ -168,7 +168,7 @@ class _ConsoleFormatter(_Formatter):
         self._colours = colours
 
     def format(self, record: logging.LogRecord) -> str:
-        clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
+        clock = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
         level = self._coloured(f"{record.levelname:<8}", _COLOURS.get(record.levelname, "0"))
         fields = " ".join(f"{self._coloured(name, '36')}={_word(value)}" for name, value in self.fields(record).items())
         line = f"{clock} {level} {record.name:<20} {_printable(record.getMessage()):<32} {fields}".rstrip()

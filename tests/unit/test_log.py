@@ -201,13 +201,12 @@ def test_a_value_that_cannot_be_shown_stops_nothing(
 def test_repeated_warnings_are_counted() -> None:
     pipe = Pipe()
     configure(LogSettings(format="json"), fd=pipe.fd)
-    now = 0.0
-    limited = RateLimited(Logger(logging.getLogger("x")), 10, clock=lambda: now)
+    times = iter([0.0, 1.0, 9.9, 10.0, 11.0, 11.0, 50.0])
+    limited = RateLimited(Logger(logging.getLogger("x")), 10, clock=lambda: next(times))
 
-    for now in (0.0, 1.0, 9.9, 10.0, 11.0):
+    for _ in range(5):
         limited.warning("broker down", broker=1)
     limited.warning("broker down", key=2, broker=2)
-    now = 50.0
     limited.warning("broker down", broker=1)
 
     assert [(event["broker"], event.get("left_out")) for event in pipe.events()] == [
