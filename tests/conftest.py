@@ -1,7 +1,8 @@
 """The real broker, topics and real checkpoints for tests, and what is said about them.
 
 Every test that uses the fixture `broker` or `topics` is marked `kafka`. One broker serves the whole run. Without one
-these tests are skipped, or fail with CONSUMER_TEST_REQUIRE_BROKER=1; `brokers/__init__.py` tells where it comes from.
+these tests are skipped, or fail with CONSUMER_TEST_REQUIRE_BROKER=1 (any), `docker`, `jvm` or `foreign` (only that
+one will do); `brokers/__init__.py` tells where it comes from.
 """
 
 from __future__ import annotations
@@ -77,12 +78,15 @@ def broker(pytestconfig: pytest.Config) -> Broker:
 
     A test that does anything but talk to it is marked `owns_broker`. After each test it runs again.
     """
-    found = pytestconfig.stash.get(FOUND, Found(None))
-    if found.broker is None:
-        if os.environ.get("CONSUMER_TEST_REQUIRE_BROKER") == "1":
+    found = pytestconfig.stash.get(FOUND, Found(None)).broker
+    required = os.environ.get("CONSUMER_TEST_REQUIRE_BROKER", "0")
+    if required not in {"0", "1", found.kind if found else ""}:
+        pytest.fail(f"the broker had to be of the kind {required}; the end of the output says why there is none")
+    if found is None:
+        if required == "1":
             pytest.fail(ADVICE)
         pytest.skip(ADVICE)
-    return found.broker
+    return found
 
 
 @pytest.fixture(autouse=True)

@@ -106,7 +106,8 @@ class ContainerBroker:
 
     def _wait(self) -> None:
         def log() -> str:
-            return "the end of its log:\n" + self._wrapped().logs(tail=40).decode(errors="replace")
+            tail: bytes = self._wrapped().logs(tail=40)
+            return "the end of its log:\n" + tail.decode(errors="replace")
 
         wait_until_ready(self.bootstrap, lambda: self.running, log)
 
