@@ -154,11 +154,12 @@ def test_wrong_names_and_amounts_are_an_error_at_the_call() -> None:
         Metrics().inc("retries_total", -1)
 
 
-@given(
-    error=st.text(
-        st.sampled_from('\\"\n{},= a') | st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=10
-    )
+LABELS = st.text('\\"\n{},= na', max_size=6) | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r")
 )
+
+
+@given(error=LABELS)
 def test_any_label_is_escaped(error: str) -> None:
     aggregate, metrics = Aggregate(), Metrics()
     metrics.inc("dead_letters_total", 3, error=error)
