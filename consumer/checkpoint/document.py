@@ -51,13 +51,10 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
         return cls(summary(document.checkpoint_summary), _count(document.checkpoint_contents), position)
 
 
-def _count(contents: list[wire.Anything] | dict[str, wire.Contents]) -> int:
-    if isinstance(contents, list):
-        return len(contents)
-    if len(contents) != 1:
-        raise DecodeError(f"checkpoint_contents: expected an object with one key, got {len(contents)}")
-    (version,) = contents.values()
-    return len(version.transactions)
+def _count(contents: list[wire.Anything] | wire.VersionedContents) -> int:
+    if isinstance(contents, wire.VersionedContents):
+        contents = either("checkpoint_contents.V1", contents.V1, contents.V2).transactions
+    return len(contents)
 
 
 def _read_header(data: bytes) -> wire.HeaderDocument:

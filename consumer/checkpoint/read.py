@@ -160,8 +160,9 @@ def status(effects: wire.EffectsData) -> tuple[str, Any]:
             outcome, detail = detail["success"], detail.get("status")
         elif "status" in detail:
             outcome = detail["status"]
-        elif len(detail) == 1:
-            ((outcome, detail),) = detail.items()
+        else:
+            outcome = next((name for name in ("Failure", "Success") if name in detail), None)
+            detail = detail.get("Failure")
     elif outcome is UNSET:
         outcome, detail = detail, None
     if outcome is True or outcome in ("Success", "success"):

@@ -95,6 +95,11 @@ class Contents(msgspec.Struct, gc=False):
     transactions: list[Anything]
 
 
+class VersionedContents(msgspec.Struct, gc=False):
+    V1: Contents | UnsetType = UNSET
+    V2: Contents | UnsetType = UNSET
+
+
 class TransactionData(msgspec.Struct, gc=False):
     kind: dict[str, msgspec.Raw] | Text = UNSET
     sender: Text = UNSET
@@ -146,7 +151,7 @@ class HeaderDocument(msgspec.Struct, gc=False):
     """What stands before the transactions."""
 
     checkpoint_summary: SignedSummary
-    checkpoint_contents: list[Anything] | dict[str, Contents]
+    checkpoint_contents: list[Anything] | VersionedContents
 
 
 class Document(msgspec.Struct, gc=False):
