@@ -19,7 +19,7 @@ demo: setup ## the whole pipeline on an embedded broker; CHECKPOINTS=FOLDER take
 	$(BIN)/checkpoint-consumer demo $(CHECKPOINTS)
 
 test: $(VENV)/.dev ## all tests; CHECKPOINTS=FOLDER adds those on real checkpoints, PYTEST="..." passes arguments
-	$(BIN)/python -m pytest $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(PYTEST)
+	$(if $(CHECKPOINTS),CHECKPOINTS="$(CHECKPOINTS)") $(BIN)/python -m pytest $(PYTEST)
 
 check: $(VENV)/.dev ## format, lint and types
 	$(BIN)/ruff format --check .

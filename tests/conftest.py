@@ -17,21 +17,12 @@ from tests.brokers.find import ADVICE, Broker, Found, expected, find_broker
 from tests.brokers.topics import TopicFactory, restore
 
 FOUND = pytest.StashKey[Found]()
-NO_CHECKPOINTS = "no real checkpoints: set CHECKPOINTS=FOLDER (or --checkpoints FOLDER) to a folder of checkpoint files"
+NO_CHECKPOINTS = "no real checkpoints: set CHECKPOINTS=FOLDER to a folder of checkpoint files"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --checkpoints."""
-    parser.addoption(
-        "--checkpoints",
-        default=os.environ.get("CHECKPOINTS") or None,
-        help="folder of real checkpoint files, JSON (default: the variable CHECKPOINTS)",
-    )
-
-
-def pytest_report_header(config: pytest.Config) -> list[str]:
+def pytest_report_header() -> list[str]:
     """Say what the run will try to use."""
-    checkpoints = config.getoption("checkpoints") or NO_CHECKPOINTS
+    checkpoints = os.environ.get("CHECKPOINTS") or NO_CHECKPOINTS
     return [f"broker for tests marked `kafka`: {expected()}", f"real checkpoints: {checkpoints}"]
 
 
@@ -110,10 +101,10 @@ def topics(broker: Broker) -> Iterator[TopicFactory]:
 
 
 @pytest.fixture(scope="session")
-def real_checkpoints(pytestconfig: pytest.Config) -> list[Path]:
+def real_checkpoints() -> list[Path]:
     """Files with one real checkpoint each, sorted by name."""
-    folder = pytestconfig.getoption("checkpoints")
-    if folder is None:
+    folder = os.environ.get("CHECKPOINTS")
+    if not folder:
         pytest.skip(NO_CHECKPOINTS)
     files = sorted(Path(folder).glob("*.json"))
     if not files:
