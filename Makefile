@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV ?= uv
-LOCK = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+LOCK = $(UV) pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
   --no-emit-index-url
 
 .PHONY: help setup demo test check format bench lock clean
@@ -33,7 +33,7 @@ format: $(VENV)/.dev ## put the sources into the one format
 bench: $(VENV)/.dev ## throughput and latency on this machine
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
-lock: ## resolve the three lock files anew (needs uv): versions and hashes, no addresses
+lock: ## lock files after pyproject.toml, versions and hashes only (needs uv); UPGRADE=--upgrade takes newer versions
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(LOCK) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(LOCK) --group build --output-file requirements-build.lock

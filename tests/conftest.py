@@ -35,7 +35,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Start the broker before the first test, so that bringing it counts towards no test's timeout."""
-    if not session.config.option.collectonly and any(item.get_closest_marker("kafka") for item in session.items):
+    if session.testsfailed or session.config.option.collectonly:  # what could not be collected ends the run here
+        return
+    if any(item.get_closest_marker("kafka") for item in session.items):
         try:
             session.config.stash[FOUND] = find_broker()
         except RuntimeError as error:
