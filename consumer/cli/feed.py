@@ -17,7 +17,7 @@ from consumer.cli.documents import Document, documents_in, files_in
 from consumer.cli.signals import StopRequest
 from consumer.errors import DecodeError, ExitCode
 from consumer.kafka.publisher import Publisher
-from consumer.kafka.topics import Topic
+from consumer.kafka.topics import find_topic, largest_record
 from consumer.log import configure
 from consumer.partitioning import Partitioning
 from consumer.settings import Settings, load_settings
@@ -54,7 +54,11 @@ def run(args: argparse.Namespace) -> int:
     configure(settings.log)
     files = files_in(args.paths)
     with StopRequest() as stop:
-        feed = Feed(settings, args.partition_by, stop)
+        try:
+            with stop.interruptible():
+                feed = Feed(settings, args.partition_by, stop)
+        except KeyboardInterrupt:
+            return ExitCode.DONE  # before there was anything to publish
         feed.files(files)
         feed.finish()
     print(json.dumps(feed.summary()) if args.json else feed.sentence())
@@ -65,9 +69,11 @@ class Feed:
     """Publishes documents that are checkpoints; what is none is named on stderr and costs none of its neighbours."""
 
     def __init__(self, settings: Settings, partitioning: Partitioning, stop: StopRequest) -> None:
-        topic = Topic(settings.input_topic, "CONSUMER_INPUT_TOPIC")
-        self._publisher = Publisher(settings, topic, self._failed, logging.getLogger("consumer.feed"))
-        self._topic, self._partitioning, self._stop = topic.name, partitioning, stop
+        logger = logging.getLogger("consumer.feed")
+        self._topic = find_topic(settings, settings.input_topic, "CONSUMER_INPUT_TOPIC", logger)
+        self._largest = largest_record(settings, self._topic.name, logger)
+        self._publisher = Publisher(settings, self._topic, self._failed, logger, largest_record=self._largest)
+        self._partitioning, self._stop = partitioning, stop
         self._decode = decoder_for(CheckpointHeader)
         self._progress = _Progress()
         self._began = time.monotonic()
@@ -110,7 +116,7 @@ class Feed:
     def summary(self) -> dict[str, object]:
         """The result for programs."""
         return {
-            "topic": self._topic,
+            "topic": self._topic.name,
             "delivered": self.delivered,
             "refused": self.refused,
             "failed": self.lost,
@@ -124,7 +130,7 @@ class Feed:
         """The result for people."""
         seconds = time.monotonic() - self._began
         text = f"fed {self.delivered:,} checkpoints ({self._publisher.delivered_bytes / 1e6:,.1f} MB) to topic "
-        text += f"{self._topic}, {self._publisher.partitions} partitions, in {seconds:.1f} s"
+        text += f"{self._topic.name}, {self._topic.partitions} partitions, in {seconds:.1f} s"
         notes = [f"{self.refused:,} refused"] * bool(self.refused) + [f"{self.lost:,} not delivered"] * bool(self.lost)
         return "; ".join([text, *notes, *["stopped by a signal"] * bool(self._stop)])
 
@@ -134,7 +140,7 @@ class Feed:
 
     def _documents(self, name: str) -> Iterator[Document]:
         """The file's documents; a file that cannot be read is one that is refused."""
-        largest = self._publisher.largest_record or _UNKNOWN_LIMIT_BYTES
+        largest = self._largest or _UNKNOWN_LIMIT_BYTES
         try:
             with ExitStack() as closing:
                 stream: BinaryIO = sys.stdin.buffer if name == "-" else closing.enter_context(open(name, "rb"))  # noqa: PTH123
@@ -161,13 +167,13 @@ class Feed:
         except DecodeError as error:
             self._refuse(label, f"is no checkpoint: {error}")
             return
-        partition = self._partitioning.partition_of(number, self._publisher.partitions)
+        partition = self._partitioning.partition_of(number, self._topic.partitions)
         self._publisher.publish(partition, str(number).encode(), document.data, label)
         self.handed_over += 1
         self._progress.show(self.delivered)
 
     def _number(self, data: bytes) -> int:
-        header: CheckpointHeader = self._decode(data, Position(self._topic, -1, -1))
+        header: CheckpointHeader = self._decode(data, Position(self._topic.name, -1, -1))
         return header.summary.sequence_number
 
     def _is_checkpoint(self, data: bytes) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from confluent_kafka import KafkaException
 
 from consumer.errors import ConfigError
+from consumer.kafka.client_log import ClientLog
 from consumer.settings import Settings
 
 __all__ = ["admin_conf", "consumer_conf", "feeder_conf", "make_client", "producer_conf", "reader_conf"]
@@ -142,13 +143,13 @@ def admin_conf(settings: Settings) -> Conf:
 def make_client(
     kind: Callable[..., Client], conf: Mapping[str, Any], logger: logging.Logger, **callbacks: Any
 ) -> Client:
-    """Construct a client whose log lines go to `logger`; they arrive while it is polled.
+    """Construct a client whose log lines go to `logger`, none over and over; they arrive while it is polled.
 
     Raises:
         ConfigError: librdkafka refuses an option; its text is kept, but for the values of secrets.
     """
     try:
-        return kind({**conf, **callbacks}, logger=logger)
+        return kind({**conf, **callbacks}, logger=ClientLog(logger))
     except (KafkaException, ValueError, TypeError) as error:
         text = str(error.args[0].str()) if isinstance(error, KafkaException) else str(error)
         for name, value in conf.items():

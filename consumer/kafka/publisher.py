@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient
 
 from consumer.errors import ConfigError
-from consumer.kafka.conf import admin_conf, feeder_conf, make_client
-from consumer.kafka.topics import Topic, largest_record, partition_count
+from consumer.kafka.conf import feeder_conf, make_client
+from consumer.kafka.topics import Topic
 from consumer.settings import Settings
 
 __all__ = ["Publisher"]
@@ -27,25 +26,30 @@ class Publisher:
     No more is under way than librdkafka's queue holds: `publish` waits for room in it. A record that fails is
     told to `on_failure`, by its label and the reason, from within `publish` and `drain`.
 
+    Args:
+        largest_record: the most bytes that the topic takes; None: the client's own limit.
+
     Raises:
-        ConfigError: when it is made, as `partition_count`; from its methods, where the brokers forbid writing.
+        ConfigError: from its methods, where the brokers forbid writing.
     """
 
     def __init__(
-        self, settings: Settings, topic: Topic, on_failure: Callable[[str, str], None], logger: logging.Logger
+        self,
+        settings: Settings,
+        topic: Topic,
+        on_failure: Callable[[str, str], None],
+        logger: logging.Logger,
+        *,
+        largest_record: int | None = None,
     ) -> None:
-        admin = make_client(AdminClient, admin_conf(settings), logger)
-        self.partitions = partition_count(admin, settings, topic, logger)
-        self.largest_record = largest_record(admin, topic.name)
-        """The topic's `max.message.bytes`; None where it cannot be read."""
-        self.delivered: list[int] = [0] * self.partitions
+        self.delivered: list[int] = [0] * topic.partitions
         """Acknowledged records per partition."""
         self.delivered_bytes = 0
         self.broken = False
         """Whether going on is pointless: a record failed for a reason that is not its own."""
         self._topic, self._on_failure = topic, on_failure
         self._failures: list[tuple[KafkaError, str]] = []
-        self._producer = make_client(Producer, feeder_conf(settings, largest_record=self.largest_record), logger)
+        self._producer = make_client(Producer, feeder_conf(settings, largest_record=largest_record), logger)
 
     def publish(self, partition: int, key: bytes, value: bytes, label: str) -> None:
         """Hand one record over, waiting for room; nothing is sent once the publisher is `broken`."""

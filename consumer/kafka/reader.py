@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumer.errors import ConfigError, ConsumerError
+from consumer.errors import ConfigError, Stop
 from consumer.kafka.conf import make_client, reader_conf
-from consumer.kafka.topics import Topic, partition_count
+from consumer.kafka.topics import Topic
+from consumer.records import Record
 from consumer.settings import Settings
 
 __all__ = ["Origin", "TopicReader"]
@@ -29,15 +30,14 @@ class TopicReader:
     """Reads every partition of one topic. The ends are those at its making. Not thread-safe; `close` it.
 
     Raises:
-        ConfigError: see `partition_count`.
+        ConfigError: no right to read the topic.
     """
 
     def __init__(self, settings: Settings, topic: Topic, logger: logging.Logger) -> None:
         self._topic = topic
         self._consumer = make_client(Consumer, reader_conf(settings), logger)
         try:
-            count = partition_count(self._consumer, settings, topic, logger)
-            self._bounds = {partition: self._ends(partition) for partition in range(count)}
+            self._bounds = {partition: self._ends(partition) for partition in range(topic.partitions)}
         except BaseException:
             self.close()
             raise
@@ -46,14 +46,14 @@ class TopicReader:
         """Stop fetching."""
         self._consumer.close()
 
-    def records(self, origin: Origin, *, follow: bool, stop: Callable[[], bool]) -> Iterator[Message]:
+    def records(self, origin: Origin, *, follow: bool, stop: Callable[[], bool]) -> Iterator[Record]:
         """Records as they arrive, until `stop`; without `follow` until every partition's end has been reached.
 
         Offsets beyond a partition's own first or last record mean that record's place.
 
         Raises:
             ConfigError: no right to read the topic.
-            ConsumerError: the topic was deleted, or its beginning was deleted faster than it was read.
+            Stop: the topic was deleted, or its beginning was deleted faster than it was read.
         """
         starts = self._starts(origin)
         self._consumer.assign([TopicPartition(self._topic.name, at, offset) for at, offset in starts.items()])
@@ -65,7 +65,7 @@ class TopicReader:
                 if error is None:
                     if not follow and partition not in open_partitions:
                         continue  # arrived after the end that we were to stop at
-                    yield message
+                    yield cast(Record, message)  # the library's types say less than what it gives
                     reached += 1
                 elif error.code() != KafkaError._PARTITION_EOF:
                     self._refuse(error, partition, reached)
@@ -92,10 +92,10 @@ class TopicReader:
             raise
 
     def _refuse(self, error: KafkaError, partition: int, offset: int) -> None:
-        name, setting = self._topic
+        name, setting, _ = self._topic
         if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
             raise ConfigError(f"{setting}: no right to read topic {name}: allow this user to read it")
         if error.retriable():
             return
         place = f"{name}/{partition}" + (f"/{offset}" if offset >= 0 else "")
-        raise ConsumerError(f"{place} cannot be read: {error.str()}; start again, further on if need be")
+        raise Stop(f"{place} cannot be read: {error.str()}; start again, further on if need be")

@@ -5,55 +5,49 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource
 
 from consumer.errors import ConfigError
+from consumer.kafka.conf import admin_conf, make_client
 from consumer.settings import Settings
 
-__all__ = ["Topic", "largest_record", "partition_count"]
+__all__ = ["Topic", "find_topic", "largest_record"]
 
-_NOTICE_SECONDS = 5.0
-"""After so long without an answer one line says who does not answer; so long the brokers may deny a topic."""
+_NOTICE_SECONDS = 3.5
+"""After so long without an answer one line says who does not answer; it is noticed up to 1.2 s later."""
+_DENIED_SECONDS = 5.0
+"""So long the brokers may deny a topic: one that was just made is not known to all of them at once."""
 _GIVE_UP_SECONDS = 30.0
 
 
-class _Client(Protocol):
-    """What producers, consumers and admin clients have in common."""
-
-    def list_topics(self, topic: str = ..., timeout: float = ...) -> Any: ...
-    def poll(self, timeout: float = ...) -> Any: ...
-
-
 class Topic(NamedTuple):
-    """A topic and the setting that names it, for errors."""
+    """A topic that is there, and the setting that names it, for errors."""
 
     name: str
     setting: str
+    partitions: int
 
 
-def partition_count(
-    client: _Client,
-    settings: Settings,
-    topic: Topic,
-    logger: logging.Logger,
-    clock: Callable[[], float] = time.monotonic,
-) -> int:
-    """How many partitions `topic` has; asked until the brokers answer.
+def find_topic(
+    settings: Settings, name: str, setting: str, logger: logging.Logger, clock: Callable[[], float] = time.monotonic
+) -> Topic:
+    """The topic `name`; asked for until the brokers answer.
 
     Brokers that do not answer within 5 s are named by one warning.
 
     Raises:
         ConfigError: no broker answered for 30 s, the brokers have denied the topic for 5 s, or they forbid asking.
     """
+    admin = make_client(AdminClient, admin_conf(settings), logger)
     brokers = f"the brokers at {settings.kafka.bootstrap_servers} (CONSUMER_KAFKA__BOOTSTRAP_SERVERS)"
     silent_since = denied_since = clock()
     said = False
     while True:
         try:
-            metadata = client.list_topics(topic.name, timeout=1.0).topics[topic.name]
+            metadata = admin.list_topics(name, timeout=1.0).topics[name]
         except KafkaException as error:
             denied_since = clock()
             if denied_since - silent_since >= _GIVE_UP_SECONDS:
@@ -64,25 +58,25 @@ def partition_count(
                 said = True
         else:
             if metadata.error is None:
-                return len(metadata.partitions)
+                return Topic(name, setting, len(metadata.partitions))
             silent_since = clock()
-            _refuse(metadata.error, topic, silent_since - denied_since)
-        client.poll(0.2)
+            _refuse(metadata.error, name, setting, silent_since - denied_since)
+        admin.poll(0.2)
 
 
-def largest_record(admin: AdminClient, topic: str, timeout: float = 3.0) -> int | None:
+def largest_record(settings: Settings, topic: str, logger: logging.Logger, timeout: float = 3.0) -> int | None:
     """The topic's `max.message.bytes`; None where it cannot be read, as without the right to describe its config."""
+    admin = make_client(AdminClient, admin_conf(settings), logger)
     try:
         asked = admin.describe_configs([ConfigResource("TOPIC", topic)], request_timeout=timeout)
         return int(next(iter(asked.values())).result()["max.message.bytes"].value)
-    except KafkaException:
+    except KafkaException as error:
+        logger.info("the limit max.message.bytes of topic %s cannot be read: %s", topic, error.args[0].str())
         return None
 
 
-def _refuse(error: KafkaError, topic: Topic, denied_seconds: float) -> None:
+def _refuse(error: KafkaError, name: str, setting: str, denied_seconds: float) -> None:
     if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        raise ConfigError(f"{topic.setting}: no right to describe topic {topic.name}: allow this user to describe it")
-    if denied_seconds >= _NOTICE_SECONDS:
-        raise ConfigError(
-            f"{topic.setting}: topic {topic.name} does not exist ({error.str()}): create it, or correct the name"
-        )
+        raise ConfigError(f"{setting}: no right to describe topic {name}: allow this user to describe it")
+    if denied_seconds >= _DENIED_SECONDS:
+        raise ConfigError(f"{setting}: topic {name} does not exist ({error.str()}): create it, or correct the name")

@@ -1,0 +1,195 @@
+"""`WorkerPool`, `Executor` and `run`: the library's way to start what the command starts."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from consumer.avro import message_type_of, result_type_of
+from consumer.errors import ConfigError
+from consumer.http import HealthServer
+from consumer.limits import CaughtUp, EndOfEpoch, MaxCheckpoint, Until
+from consumer.loading import Target, check_importable, check_target
+from consumer.protocol import Spec
+from consumer.reducer import Reducer
+from consumer.settings import Settings, load_settings
+from consumer.supervisor import Child, Pool, Supervisor
+from consumer.worker import Worker
+
+__all__ = ["Executor", "Progress", "WorkerPool", "run"]
+
+_SHARED = frozenset({"input_topic"})
+_SHARED_GROUPS = ("kafka", "http", "log", "shutdown")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a partition is committed: next offset, and next sequence number where it is known."""
+
+    next_offset: int
+    next_sequence_number: int | None
+
+
+class WorkerPool:
+    """One task: a worker, perhaps a reducer, and the consumer group they share.
+
+    Args:
+        worker: a class, a factory or an import path; called once in each member process.
+        name: the task's name and the consumer group's id.
+        concurrency: member processes started on this machine.
+        reducer: as `worker`; None: direct mode.
+        settings: settings of this pool by lower-case name, nested or flat (`batch__max_messages`).
+
+    Raises:
+        TypeError: an instance, a lambda or a local class was given, or the reducer takes other messages than the
+            worker makes.
+    """
+
+    def __init__(
+        self,
+        worker: Target,
+        name: str,
+        concurrency: int = 1,
+        reducer: Target | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.worker = check_target(worker, Worker, "worker")
+        self.reducer = None if reducer is None else check_target(reducer, Reducer, "reducer")
+        self.name = name
+        self.concurrency = concurrency
+        self.settings = dict(settings or {})
+        if isinstance(worker, type) and isinstance(reducer, type):
+            _check_messages(worker, reducer)
+
+
+class Executor:
+    """Runs one or more pools over the same input topic, each with a group, an output and settings of its own."""
+
+    def __init__(self, settings: Mapping[str, Any] | None = None, *, config_file: Path | None = None) -> None:
+        self._settings = dict(settings or {})
+        self._config_file = config_file
+        self._pools: list[WorkerPool] = []
+        self._supervisor: Supervisor | None = None
+        self._stops = 0
+        self._lock = threading.Lock()
+
+    def register(self, pool: WorkerPool) -> None:
+        """Add a pool before `run`."""
+        if any(other.name == pool.name for other in self._pools):
+            raise ConfigError(f"two pools are named {pool.name}: each needs a group of its own")
+        self._pools.append(pool)
+
+    def stop(self) -> None:
+        """End `run` in order; a second time: at once. From any thread or signal handler."""
+        self._stops += 1
+        if self._supervisor is not None:
+            self._supervisor.stop()
+
+    def run(self, until: Until | None = None) -> dict[str, dict[int, Progress]]:
+        """Block until stopped, or until the limit; returns for each pool and partition how far it is committed.
+
+        Raises:
+            ConfigError, PolicyStop, Fenced: as the exit codes 2, 3 and 4 of the command.
+            TypeError: `until` is a predicate that a fresh process could not import.
+        """
+        if not self._pools:
+            raise ConfigError("there is no pool: register a WorkerPool before run()")
+        if until is not None and not isinstance(until, (MaxCheckpoint, EndOfEpoch, CaughtUp)):
+            check_importable(until, "until")
+        settings = [self._load(pool) for pool in self._pools]
+        supervisor = Supervisor(
+            [_pool(pool, own, until) for pool, own in zip(self._pools, settings, strict=True)],
+            max(own.shutdown.timeout_seconds for own in settings),
+        )
+        self._supervisor = supervisor
+        for _ in range(self._stops):
+            supervisor.stop()
+        server = _health(settings[0], supervisor)
+        try:
+            supervisor.run()
+        finally:
+            if server is not None:
+                server.close()
+        return {
+            pool.name: {number: Progress(*at) for number, at in sorted(pool.progress.items())}
+            for pool in supervisor.pools
+        }
+
+    def _load(self, pool: WorkerPool) -> Settings:
+        names = {"group_id": pool.name, "concurrency": pool.concurrency}
+        targets = {"worker": _path(pool.worker), "reducer": None if pool.reducer is None else _path(pool.reducer)}
+        overrides = {**_nested(self._settings), **_nested(pool.settings), **names, **targets}
+        return load_settings(os.environ, config_file=self._config_file, overrides=overrides)
+
+
+def run(
+    worker: Target,
+    reducer: Target | None = None,
+    until: Until | None = None,
+    **settings: Any,
+) -> dict[int, Progress]:
+    """One worker, one call: the settings as keyword arguments (`kafka__bootstrap_servers=...`), else the environment.
+
+    Raises:
+        As `Executor.run`.
+    """
+    flat = dict(settings)
+    name = flat.pop("group_id", None) or os.environ.get("CONSUMER_GROUP_ID", "")
+    concurrency = flat.pop("concurrency", None) or int(os.environ.get("CONSUMER_CONCURRENCY", "1"))
+    executor = Executor()
+    executor.register(WorkerPool(worker, name, concurrency, reducer, flat))
+    return executor.run(until)[name]
+
+
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(settings)
+
+
+def _path(target: Target) -> str:
+    """How the settings name a target; a factory that is no plain class or function goes by its own text."""
+    if isinstance(target, str):
+        return target
+    return f"{getattr(target, '__module__', 'unknown')}:{getattr(target, '__qualname__', type(target).__qualname__)}"
+
+
+def _pool(pool: WorkerPool, settings: Settings, until: Until | None) -> Pool:
+    children = [
+        Child(pool.name, Spec(index, settings, pool.worker, pool.reducer, until), member_main)
+        for index in range(settings.concurrency)
+    ]
+    return Pool(pool.name, children, until is not None)
+
+
+def member_main(spec: Spec, pipe: Connection) -> None:
+    """What a spawned member runs; it is imported there, since the supervisor loads nothing of Kafka."""
+    entry: Callable[[Spec, Connection], None]
+    from consumer.process import main as entry
+
+    entry(spec, pipe)
+
+
+def _health(settings: Settings, supervisor: Supervisor) -> HealthServer | None:
+    if settings.http.port == 0:
+        return None
+    return HealthServer(
+        settings.http.host,
+        settings.http.port,
+        livez=supervisor.livez,
+        readyz=supervisor.readyz,
+        metrics=supervisor.metrics,
+    )
+
+
+def _check_messages(worker: type, reducer: type) -> None:
+    """The reducer's Message is the worker's, where both are annotated."""
+    made, taken = message_type_of(worker), message_type_of(reducer)
+    if made is not None and taken is not None and not issubclass(made, taken):
+        raise TypeError(
+            f"{reducer.__name__} takes {taken.__name__} messages, but {worker.__name__} makes {made.__name__}: "
+            "annotate both with the same Message type"
+        )

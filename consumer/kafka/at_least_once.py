@@ -1,0 +1,148 @@
+"""`at_least_once`: an idempotent producer, flush, then the commit. The same steps as a transaction, without one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from consumer.core.messages import Outcome, Transact, TransactionEnded
+from consumer.errors import ConfigError
+from consumer.kafka.errors import Step, Verdict, classify, remedy
+from consumer.kafka.transactor import Ready, Result, produce_all
+from consumer.records import OutRecord
+
+
+class AtLeastOnce:
+    """Publishes records, waits until every one is delivered, then commits the offsets.
+
+    `commit` starts an asynchronous commit whose end is told to the function it is given; with `wait` it ends before
+    it returns (in a rebalance callback, where nothing polls).
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Callable[..., None]], Producer],
+        topic: str,
+        commit: Callable[[list[TopicPartition], Callable[[KafkaError | None], None], bool], None],
+        timeout_seconds: float,
+    ) -> None:
+        self.wait = False
+        self._make = make
+        self._topic = topic
+        self._commit = commit
+        self._timeout = timeout_seconds
+        self._producer: Producer | None = None
+        self._outs: Sequence[OutRecord] = ()
+        self._offsets: Mapping[int, tuple[int, str]] = {}
+        self._next = 0
+        self._failures: list[KafkaError] = []
+        self._started = self._deadline = 0.0
+        self._current: Callable[[Producer, float], Result] | None = None
+        self._answer: list[KafkaError | None] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step is due."""
+        return self._current is not None
+
+    def rebuild(self) -> None:
+        """A new producer; there is nothing to settle."""
+        self.discard()
+        self._producer = self._make(self._delivered)
+        self._current = lambda producer, seconds: self._end(Ready())
+
+    def begin(self, transaction: Transact) -> None:
+        """Start to publish; `step` returns the TransactionEnded."""
+        self._outs, self._offsets, self._next = transaction.outs, transaction.offsets, 0
+        self._failures = []
+        self._started = time.monotonic()
+        self._deadline = self._started + self._timeout
+        self._current = self._produce
+
+    def step(self, seconds: float) -> Result:
+        """Go on for at most `seconds`."""
+        until = time.monotonic() + seconds
+        while self._current is not None and self._producer is not None:
+            before = self._current
+            result = before(self._producer, max(0.0, until - time.monotonic()))
+            if result is not None or self._current == before:
+                return result
+        return None
+
+    def give_up(self, why: str) -> None:
+        """Do not commit; `step` returns the TransactionEnded."""
+        if self._current is not None and self._current != self._await_commit:
+            self._current = lambda producer, seconds: self._end(self._ended(Outcome.ABORTED, why))
+
+    def discard(self) -> None:
+        """Drop the producer without waiting."""
+        producer, self._producer = self._producer, None
+        self._current = None
+        if producer is not None:
+            producer.purge()
+
+    def _produce(self, producer: Producer, seconds: float) -> Result:
+        try:
+            produce_all(producer, self._outs, self._next, self._advanced)
+        except BufferError:
+            producer.poll(min(seconds, 0.05))
+            return self._late("the producer's queue stayed full")
+        except KafkaException as error:
+            return self._fail(Step.PRODUCE, error.args[0])
+        self._current = self._flush
+        return None
+
+    def _advanced(self, count: int) -> None:
+        self._next = count
+
+    def _flush(self, producer: Producer, seconds: float) -> Result:
+        left = producer.flush(seconds)
+        if self._failures:
+            return self._fail(Step.DELIVERY, self._failures[0])
+        if left:
+            return self._late(f"{left} records were not delivered in time")
+        self._answer = answer = []
+        offsets = [TopicPartition(self._topic, at, offset, text) for at, (offset, text) in self._offsets.items()]
+        self._current = self._await_commit
+        try:
+            self._commit(offsets, answer.append, self.wait)
+        except KafkaException as error:
+            return self._fail(Step.OFFSETS, error.args[0])
+        return None
+
+    def _await_commit(self, producer: Producer, seconds: float) -> Result:
+        if not self._answer:
+            return self._late("the commit was not answered in time")
+        error = self._answer[0]
+        if error is not None:
+            return self._fail(Step.OFFSETS, error)
+        return self._end(self._ended(Outcome.COMMITTED, ""))
+
+    def _fail(self, step: Step, error: KafkaError) -> Result:
+        verdict = classify(step, error)
+        text = f"{step.value}: {error.name()}: {error.str()}"
+        if verdict is Verdict.CONFIG:
+            raise ConfigError(remedy(step, error))
+        if verdict is Verdict.REFUSED:
+            return self._end(self._ended(Outcome.REFUSED, text))
+        if step is not Step.OFFSETS and (error.fatal() or verdict in (Verdict.REBUILD, Verdict.FENCED)):
+            return self._end(self._ended(Outcome.UNKNOWN, text))
+        return self._end(self._ended(Outcome.ABORTED, text))
+
+    def _late(self, text: str) -> Result:
+        return self._end(self._ended(Outcome.ABORTED, text)) if time.monotonic() > self._deadline else None
+
+    def _ended(self, outcome: Outcome, text: str) -> TransactionEnded:
+        return TransactionEnded(outcome, text, time.monotonic() - self._started)
+
+    def _end(self, result: Any) -> Result:
+        self._current = None
+        ended: Result = result
+        return ended
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            self._failures.append(error)

@@ -1,0 +1,43 @@
+"""Places where a test makes the process die or freeze: `CHECKPOINT_FAILPOINTS="after-flush=kill@3,in-revoke=stop"`.
+
+An action happens at the n-th passage (`@n`, default 1): `kill` (SIGKILL), `stop` (SIGSTOP), `kill-soon` (SIGKILL from
+another thread about a millisecond later, while the next call is under way), `abort` (the transaction is aborted).
+Only processes started with the variable set look at it; it is read once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+VARIABLE = "CHECKPOINT_FAILPOINTS"
+
+
+def _parse(text: str) -> dict[str, tuple[str, int]]:
+    points = {}
+    for part in filter(None, text.split(",")):
+        name, _, action = part.partition("=")
+        kind, _, count = action.partition("@")
+        points[name] = (kind, int(count or 1))
+    return points
+
+
+_points = _parse(os.environ.get(VARIABLE, ""))
+
+
+def failpoint(name: str) -> bool:
+    """Pass the place `name`; True asks the caller to abort its transaction."""
+    if not _points or name not in _points:
+        return False
+    kind, left = _points[name]
+    _points[name] = (kind, left - 1)
+    if left != 1:
+        return False
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif kind == "kill-soon":
+        threading.Timer(0.001, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return kind == "abort"

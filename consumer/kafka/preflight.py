@@ -1,0 +1,255 @@
+"""What a member finds out before it joins the group: brokers, topics, their limits, and where the group starts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+
+from consumer.errors import ConfigError
+from consumer.kafka.conf import admin_conf, make_client
+from consumer.log import get_logger
+from consumer.partitioning import Partitioning
+from consumer.settings import Settings
+
+ANNOUNCE_SECONDS = 4.0
+GIVE_UP_SECONDS = 30.0
+MISSING_SECONDS = 5.0
+ALONE_SECONDS = 60.0
+REQUEST_SECONDS = 10.0
+DEFAULT_MAX_BYTES = 1_048_588
+"""Kafka's default `max.message.bytes`, assumed where the topic's cannot be read."""
+
+Answer = TypeVar("Answer")
+log = get_logger("consumer.preflight")
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic that exists; sizes in bytes."""
+
+    name: str
+    partitions: int
+    max_bytes: int
+
+
+class Preflight:
+    """Asks the brokers. Every wait is bounded and looks at `stopping`, which ends it with StopIteration."""
+
+    def __init__(self, settings: Settings, *, patient: bool, stopping: Callable[[], bool]) -> None:
+        self._settings = settings
+        self._patient = patient
+        self._stopping = stopping
+        self._admin: AdminClient = make_client(AdminClient, admin_conf(settings), logging.getLogger("librdkafka"))
+
+    def topics(self, names: Iterable[str]) -> dict[str, Topic]:
+        """Partitions and size limits of these topics.
+
+        Raises:
+            ConfigError: no broker answered for 30 s (unless `patient`), or a topic was missing for 5 s.
+        """
+        wanted = sorted(set(names))
+        found = self._partitions(wanted)
+        limits = self._limits(wanted)
+        return {name: Topic(name, found[name], limits.get(name, DEFAULT_MAX_BYTES)) for name in wanted}
+
+    def _partitions(self, wanted: Sequence[str]) -> dict[str, int]:
+        started = time.monotonic()
+        announced = False
+        missing_since: float | None = None
+        servers = self._settings.kafka.bootstrap_servers
+        while True:
+            self._check_stop()
+            try:
+                metadata = self._admin.list_topics(timeout=1.0)
+            except KafkaException as error:
+                cause = error.args[0]
+                if cause.code() in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
+                    raise ConfigError(
+                        f"the brokers at {servers} refuse the login: correct the sasl.* options in "
+                        "CONSUMER_KAFKA__OPTIONS"
+                    ) from None
+                waited = time.monotonic() - started
+                if waited >= GIVE_UP_SECONDS and not self._patient:
+                    raise ConfigError(
+                        f"no broker answered at {servers} for {waited:.0f} s: check "
+                        "CONSUMER_KAFKA__BOOTSTRAP_SERVERS and the security options in CONSUMER_KAFKA__OPTIONS"
+                    ) from None
+                if not announced and waited >= ANNOUNCE_SECONDS - 1.0:
+                    announced = True
+                    log.warning("no broker answers yet, waiting", bootstrap_servers=servers)
+                continue
+            missing = [name for name in wanted if name not in metadata.topics or metadata.topics[name].error]
+            if not missing:
+                return {name: len(metadata.topics[name].partitions) for name in wanted}
+            missing_since = missing_since or time.monotonic()
+            if time.monotonic() - missing_since >= MISSING_SECONDS:
+                raise ConfigError(self._missing(missing))
+            self._pause(0.2)
+
+    def _missing(self, missing: Sequence[str]) -> str:
+        settings = self._settings
+        names = {
+            settings.input_topic: "CONSUMER_INPUT_TOPIC",
+            settings.output_topic: "CONSUMER_OUTPUT_TOPIC",
+            settings.dlq_topic: "CONSUMER_DLQ_TOPIC",
+        }
+        listed = ", ".join(f"{name} ({names.get(name, 'Worker.outputs')})" for name in missing)
+        return f"missing on {settings.kafka.bootstrap_servers}: topic {listed}: create it, or correct the setting"
+
+    def _limits(self, names: Sequence[str]) -> dict[str, int]:
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        limits = {}
+        for resource, future in self._admin.describe_configs(resources, request_timeout=REQUEST_SECONDS).items():
+            try:
+                limits[resource.name] = int(self._result(future)["max.message.bytes"].value)
+            except (KafkaException, KeyError) as error:
+                log.info("the topic's max.message.bytes cannot be read, the default is assumed",
+                         topic=resource.name, error=str(error))
+        return limits
+
+    # -------------------------------------------------------------------------------------------------- offsets
+
+    def committed(self) -> dict[int, tuple[int, str]]:
+        """The group's committed offsets and metadata of the input topic, by partition."""
+        request = [ConsumerGroupTopicPartitions(self._settings.group_id)]
+        futures = self._admin.list_consumer_group_offsets(
+            request, require_stable=True, request_timeout=REQUEST_SECONDS
+        )
+        answer = self._patiently(lambda: self._result(next(iter(futures.values()))))
+        return {
+            found.partition: (found.offset, found.metadata or "")
+            for found in answer.topic_partitions
+            if found.topic == self._settings.input_topic and found.offset >= 0
+        }
+
+    def ends(self, partitions: int) -> dict[int, int]:
+        """The end offset of every partition of the input topic, as a read_committed reader sees it."""
+        return self._offsets(partitions, OffsetSpec.latest())
+
+    def start_group(self, partitions: int, partitioning: Partitioning) -> None:
+        """Write the offsets where a group without any committed offset starts, as `CONSUMER_START` says.
+
+        Written while the group is empty; when another member was first, its offsets hold.
+
+        Raises:
+            ConfigError: there is no committed offset and CONSUMER_START is `fail`.
+        """
+        settings = self._settings
+        if self.committed():
+            return
+        start = settings.start
+        if start.kind == "fail":
+            raise ConfigError(
+                f"group {settings.group_id} has no committed offset on {settings.input_topic}: set CONSUMER_START to "
+                "earliest, latest, checkpoint:N or timestamp:ISO to say where it begins"
+            )
+        if start.kind == "checkpoint":
+            offsets = self._find_checkpoint(start.value, partitions, partitioning)
+        elif start.kind == "timestamp":
+            offsets = self._offsets(partitions, OffsetSpec.for_timestamp(start.value))
+            ends = self.ends(partitions)
+            offsets = {number: ends[number] if at < 0 else at for number, at in offsets.items()}
+        else:
+            spec = OffsetSpec.earliest() if start.kind == "earliest" else OffsetSpec.latest()
+            offsets = self._offsets(partitions, spec)
+        self._write(offsets)
+
+    def _write(self, offsets: dict[int, int]) -> None:
+        topic = self._settings.input_topic
+        wanted = [TopicPartition(topic, number, offset) for number, offset in sorted(offsets.items())]
+        request = [ConsumerGroupTopicPartitions(self._settings.group_id, wanted)]
+        future = next(
+            iter(self._admin.alter_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS).values())
+        )
+        try:
+            answer = self._result(future)
+            failed = next((found.error for found in answer.topic_partitions if found.error), None)
+        except KafkaException as error:
+            failed = error.args[0]
+        if failed is None:
+            log.info("group starts", start=str(self._settings.start), offsets=offsets)
+            return
+        if failed.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP) and self.committed():
+            return  # another member was first
+        raise ConfigError(
+            f"the start of group {self._settings.group_id} could not be written ({failed.name()}: {failed.str()}): "
+            "stop its other members and start again"
+        )
+
+    def _find_checkpoint(self, number: int, partitions: int, partitioning: Partitioning) -> dict[int, int]:
+        from consumer.kafka.search import find_checkpoint  # opens a reader of its own, seldom needed
+
+        return find_checkpoint(self._settings, number, partitions, partitioning, self._check_stop)
+
+    def _offsets(self, partitions: int, spec: OffsetSpec) -> dict[int, int]:
+        topic = self._settings.input_topic
+        request = {TopicPartition(topic, number): spec for number in range(partitions)}
+        futures = self._admin.list_offsets(request, request_timeout=REQUEST_SECONDS)
+        return {found.partition: self._result(future).offset for found, future in futures.items()}
+
+    # ---------------------------------------------------------------------------------------------------- group
+
+    def wait_until_alone(self, client_prefix: str) -> None:
+        """A bounded run wants the group for itself: wait up to 60 s for members that are not of this process.
+
+        Raises:
+            ConfigError: they are still there; the message names them.
+        """
+        deadline = time.monotonic() + ALONE_SECONDS
+        announced = False
+        while True:
+            others = [name for name in self._members() if not name.startswith(client_prefix)]
+            if not others:
+                return
+            names = ", ".join(sorted(set(others)))
+            if time.monotonic() >= deadline:
+                raise ConfigError(
+                    f"a bounded run wants group {self._settings.group_id} for itself, but it has other members: "
+                    f"{names}: stop them, or use another CONSUMER_GROUP_ID"
+                )
+            if not announced:
+                announced = True
+                log.warning("waiting for other members of the group to leave", members=names)
+            self._pause(0.5)
+
+    def _members(self) -> list[str]:
+        futures = self._admin.describe_consumer_groups([self._settings.group_id], request_timeout=REQUEST_SECONDS)
+        try:
+            description = self._result(next(iter(futures.values())))
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return []
+            raise
+        return [f"{member.client_id} on {member.host}" for member in description.members]
+
+    # ------------------------------------------------------------------------------------------------- waiting
+
+    def _result(self, future: Future[Answer]) -> Answer:
+        answer: Answer = future.result(REQUEST_SECONDS + 1.0)
+        return answer
+
+    def _patiently(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except KafkaException as error:
+            cause = error.args[0]
+            if cause.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                raise ConfigError(
+                    f"group {self._settings.group_id} is not authorised: grant this principal Read on the group"
+                ) from None
+            raise
+
+    def _pause(self, seconds: float) -> None:
+        self._check_stop()
+        self._admin.poll(seconds)
+
+    def _check_stop(self) -> None:
+        if self._stopping():
+            raise StopIteration

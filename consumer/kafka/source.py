@@ -1,0 +1,263 @@
+"""The consumer's side of a member: polling, rebalances, seeking, committed offsets. One owner thread."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumer.core.messages import Chunk, EndReached, Records
+from consumer.errors import ConfigError, Fenced, PolicyStop
+from consumer.kafka.conf import make_client
+from consumer.log import RateLimited, get_logger
+
+WAKE_SECONDS = 0.2
+LOCATE_SECONDS = 1.0
+_METADATA_PREFIX = b"CGMDv2:"
+
+log = get_logger("consumer.source")
+
+
+class UnsupportedProtocol(Exception):
+    """The broker does not have the `consumer` group protocol (KIP-848)."""
+
+
+class Rebalances(Protocol):
+    """Who is told about rebalances, from inside `poll` and `close`. An exception is raised again by `poll`."""
+
+    def assigned(self, partitions: Sequence[int]) -> None: ...
+    def revoked(self, partitions: Sequence[int]) -> None: ...
+    def lost(self, partitions: Sequence[int]) -> None: ...
+
+
+class Source:
+    """One member of the consumer group, reading one topic.
+
+    A callback that raises would lose the records already taken in that call (measured), so every callback body only
+    records and returns.
+    """
+
+    def __init__(self, conf: Mapping[str, Any], topic: str, rebalances: Rebalances) -> None:
+        self._topic = topic
+        self._rebalances = rebalances
+        self._error: BaseException | None = None
+        self._repeats = RateLimited(log, 10.0)
+        self._commit_done: Callable[[KafkaError | None], None] | None = None
+        self._consumer: Consumer = make_client(
+            Consumer,
+            conf,
+            logging.getLogger("librdkafka"),
+            error_cb=self._on_error,
+            on_commit=self._on_commit,
+        )
+        self._consumer.subscribe(
+            [topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    # ------------------------------------------------------------------------------------------------ records
+
+    def poll(self, seconds: float, most: int) -> tuple[Records, list[EndReached]]:
+        """Wait up to `seconds` for a record, then take what else is there without waiting, `most` in all.
+
+        `poll` returns with the first record, where `consume` would wait for all it was asked for.
+        """
+        first = self._consumer.poll(seconds)
+        self._raise()
+        if first is None:
+            return Records(()), []
+        messages = [first]
+        if most > 1:
+            messages += self._consumer.consume(most - 1, 0)
+            self._raise()
+        return self._sort(messages)
+
+    def _sort(self, messages: Sequence[Message]) -> tuple[Records, list[EndReached]]:
+        by_partition: dict[int, tuple[list[Message], list[int], int]] = {}
+        ends: list[EndReached] = []
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    ends.append(EndReached(message.partition(), message.offset()))
+                else:
+                    self._event(message, error)
+                continue
+            number = message.partition()
+            found = by_partition.get(number)
+            if found is None:
+                found = by_partition[number] = ([], [], 0)
+            found[0].append(message)
+            found[1].append(message.offset())
+        chunks = [
+            Chunk(number, records, offsets, sum(map(len, records)))
+            for number, (records, offsets, _) in by_partition.items()
+        ]
+        return Records(chunks), ends
+
+    def _event(self, message: Message, error: KafkaError) -> None:
+        """An error that came in place of a record: none is ever skipped in silence."""
+        code = error.code()
+        where = f"{self._topic}/{message.partition()}"
+        if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise PolicyStop(
+                f"{where}: the next offset {message.offset()} is out of range ({error.str()}): retention overtook this "
+                "group or the topic was recreated; nothing is skipped by itself: choose a position with "
+                "`checkpoint-consumer seek` and start again"
+            )
+        self._judge(error, where)
+        self._repeats.warning("fetch failed", key=(where, code), topic=self._topic, partition=message.partition(),
+                              error=f"{error.name()}: {error.str()}")
+
+    def _judge(self, error: KafkaError, where: str) -> None:
+        code = error.code()
+        if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+            raise ConfigError(
+                f"{where}: {error.name()}: grant this principal Read on the input topic and on the group"
+            )
+        if code in (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION):
+            raise UnsupportedProtocol(error.str())
+        if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID, KafkaError._FENCED):
+            raise Fenced(
+                f"another member has this group.instance.id ({error.name()}): give each process its own "
+                "CONSUMER_INSTANCE_ID, or wait until the old one's session ends"
+            )
+        if error.fatal():
+            raise RuntimeError(f"the Kafka consumer failed for good: {error.name()}: {error.str()}")
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    # --------------------------------------------------------------------------------------------- partitions
+
+    def locate(self, partitions: Sequence[int], seconds: float = LOCATE_SECONDS) -> dict[int, tuple[int | None, str]]:
+        """Committed offset (None: there is none) and metadata; empty where the group's coordinator cannot say yet.
+
+        Read "stable": it waits for transactions of earlier owners that are still open (KIP-447).
+        """
+        try:
+            found = self._consumer.committed([TopicPartition(self._topic, number) for number in partitions], seconds)
+        except KafkaException as error:
+            self._judge(error.args[0], self._topic)
+            self._repeats.warning("committed offsets are not known yet", error=str(error.args[0].name()))
+            return {}
+        if any(partition.error for partition in found):
+            return {}
+        return {
+            partition.partition: (partition.offset if partition.offset >= 0 else None, partition.metadata or "")
+            for partition in found
+        }
+
+    def seek(self, partition: int, offset: int | None) -> bool:
+        """Fetch from `offset` on (None: the beginning); False: not possible yet, try again."""
+        try:
+            self._consumer.seek(TopicPartition(self._topic, partition, -2 if offset is None else offset))
+        except KafkaException as error:
+            self._repeats.warning("seek is not possible yet", partition=partition, error=str(error.args[0].name()))
+            return False
+        return True
+
+    def pause(self, partitions: Sequence[int]) -> None:
+        """Stop fetching; throws the prefetch of these partitions away."""
+        self._consumer.pause([TopicPartition(self._topic, number) for number in partitions])
+
+    def resume(self, partitions: Sequence[int]) -> None:
+        """Fetch again, at once: librdkafka's broker threads would notice up to a second later (measured), any request
+        to the leaders wakes them."""
+        wanted = [TopicPartition(self._topic, number) for number in partitions]
+        self._consumer.resume(wanted)
+        try:
+            self._consumer.offsets_for_times(
+                [TopicPartition(self._topic, number, 0) for number in partitions], WAKE_SECONDS
+            )
+        except KafkaException as error:
+            log.debug("wake-up after resume failed", error=str(error.args[0].name()))
+
+    def group_metadata(self) -> Any | None:
+        """Fresh group metadata for a transaction; None while this member has no generation or member id."""
+        metadata: Any = self._consumer.consumer_group_metadata()
+        return metadata if usable(metadata) else None
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group has taken this member in; it may own no partition."""
+        return self.group_metadata() is not None
+
+    def ends(self, partitions: Sequence[int]) -> dict[int, int]:
+        """The partitions' end offsets as the last fetch response told them; nothing is asked."""
+        found = {}
+        for number in partitions:
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), cached=True)
+            if high >= 0:
+                found[number] = high
+        return found
+
+    def commit(
+        self, offsets: list[TopicPartition], done: Callable[[KafkaError | None], None], wait: bool
+    ) -> None:
+        """Commit outside a transaction; `done` hears of it, from inside `poll` unless `wait`."""
+        if wait:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+            done(None)
+        else:
+            self._commit_done = done
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    # ---------------------------------------------------------------------------------------------- callbacks
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._guard(self._assign, consumer, partitions)
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Paused at an explicit offset until the start is known: nothing is looked up or fetched by librdkafka itself.
+        start = [TopicPartition(partition.topic, partition.partition, 0) for partition in partitions]
+        consumer.incremental_assign(start)
+        consumer.pause(start)
+        self._rebalances.assigned([partition.partition for partition in partitions])
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._guard(lambda: self._rebalances.revoked([partition.partition for partition in partitions]))
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._guard(lambda: self._rebalances.lost([partition.partition for partition in partitions]))
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        done, self._commit_done = self._commit_done, None
+        if done is not None:
+            failed = error or next((partition.error for partition in partitions if partition.error), None)
+            self._guard(done, failed)
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._guard(self._client_error, error)
+
+    def _client_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._judge(error, self._topic)
+        self._repeats.warning("kafka", key=error.code(), error=f"{error.name()}: {error.str()}")
+
+    def _guard(self, body: Callable[..., None], *args: Any) -> None:
+        try:
+            body(*args)
+        except BaseException as error:  # raised again by poll: inside a callback it would lose records
+            self._error = self._error or error
+
+
+def usable(metadata: bytes) -> bool:
+    """Whether serialized group metadata names a generation >= 0 and a member.
+
+    Layout: librdkafka `rd_kafka_consumer_group_metadata_write`: "CGMDv2:", int32 generation (little endian), group id,
+    NUL, member id, NUL, ...
+    """
+    if not metadata.startswith(_METADATA_PREFIX):
+        return False
+    (generation,) = struct.unpack_from("<i", metadata, len(_METADATA_PREFIX))
+    rest = metadata[len(_METADATA_PREFIX) + 4 :].split(b"\0")
+    return generation >= 0 and len(rest) >= 2 and bool(rest[1])

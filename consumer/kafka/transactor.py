@@ -1,0 +1,329 @@
+"""The producer's side of a member: one transaction at a time, in steps that never block for long.
+
+    ┌─▶ STARTING ──ready──▶ IDLE ──begin──▶ PRODUCING ─▶ FLUSHING ─▶ OFFSETS ─▶ COMMITTING ──▶ IDLE
+    │                                          └────────────┴──────────┴─▶ ABORTING ──▶ IDLE
+    └── any step whose producer is of no further use; `rebuild` makes a new one
+
+Every step ends within `STEP_SECONDS`; a call that ran out of time is made again ("resumable", librdkafka
+INTRODUCTION.md). After a commit that timed out nothing but the same commit may follow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from consumer.core.messages import Outcome, Transact, TransactionEnded
+from consumer.errors import ConfigError, Fenced
+from consumer.kafka.errors import Step, Verdict, classify, remedy
+from consumer.kafka.failpoints import failpoint
+from consumer.records import OutRecord
+
+STEP_SECONDS = 1.0
+FENCED_STARTS = 4
+
+
+class Ready:
+    """A new producer is ready and whatever an older one left open has an outcome."""
+
+
+Result = TransactionEnded | Ready | None
+
+
+class Sink(Protocol):
+    """How outputs and offsets become durable: `Transactor`, or `AtLeastOnce`."""
+
+    wait: bool
+    """Nothing polls at the moment: do not wait for callbacks of the consumer."""
+
+    @property
+    def busy(self) -> bool: ...
+    def rebuild(self) -> None: ...
+    def begin(self, transaction: Transact) -> None: ...
+    def step(self, seconds: float) -> Result: ...
+    def give_up(self, why: str) -> None: ...
+    def discard(self) -> None: ...
+
+
+class Phase(Enum):
+    """What is under way."""
+
+    IDLE = "idle"
+    STARTING = "starting"
+    PRODUCING = "producing"
+    FLUSHING = "flushing"
+    OFFSETS = "offsets"
+    COMMITTING = "committing"
+    ABORTING = "aborting"
+
+
+class Transactor:
+    """Publishes records and commits offsets in one Kafka transaction.
+
+    `make` makes a producer whose delivery callback is the one given; `group_metadata` returns the consumer's fresh
+    group metadata, or None while it must not be used.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Callable[..., None]], Producer],
+        topic: str,
+        group_metadata: Callable[[], Any | None],
+        timeout_seconds: float,
+    ) -> None:
+        self.wait = False
+        self._make = make
+        self._topic = topic
+        self._group_metadata = group_metadata
+        self._timeout = timeout_seconds
+        self._producer: Producer | None = None
+        self._phase = Phase.IDLE
+        self._outs: Sequence[OutRecord] = ()
+        self._next = 0
+        self._offsets: Mapping[int, tuple[int, str]] = {}
+        self._failures: list[KafkaError] = []
+        self._started = self._deadline = 0.0
+        self._commit_calls = 0
+        self._recycle = False
+        self._starts = 0
+        self._retry_at = 0.0
+        self._ended: TransactionEnded | None = None
+        self._steps: dict[Phase, Callable[[Producer, float], Result]] = {
+            Phase.STARTING: self._start,
+            Phase.PRODUCING: self._produce,
+            Phase.FLUSHING: self._flush,
+            Phase.OFFSETS: self._send_offsets,
+            Phase.COMMITTING: self._commit,
+            Phase.ABORTING: self._abort,
+        }
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step is due."""
+        return self._phase is not Phase.IDLE
+
+    def rebuild(self) -> None:
+        """Give up the producer and make a new one; `step` returns Ready when it is."""
+        self.discard()
+        self._failures = []
+        self._producer = self._make(self._delivered)
+        self._phase = Phase.STARTING
+
+    def begin(self, transaction: Transact) -> None:
+        """Start a transaction; `step` returns its TransactionEnded."""
+        self._outs, self._offsets = transaction.outs, transaction.offsets
+        self._next, self._commit_calls = -1, 0
+        self._ended = None
+        self._started = time.monotonic()
+        self._deadline = self._started + self._timeout / 3
+        if self._recycle:
+            # A delayed EndTxn of the last commit could end this transaction (KAFKA-17754): only a new producer
+            # epoch fences it.
+            self._recycle = False
+            self._finish(Outcome.UNKNOWN, "the last commit took more than one call")
+        else:
+            self._phase = Phase.PRODUCING
+
+    def step(self, seconds: float = STEP_SECONDS) -> Result:
+        """Go on for at most `seconds`; returns what has ended.
+
+        Raises:
+            ConfigError: the broker refuses in a way that no retry can mend.
+        """
+        until = time.monotonic() + seconds
+        while self._phase is not Phase.IDLE and self._producer is not None:
+            before = self._phase
+            result = self._steps[before](self._producer, max(0.0, until - time.monotonic()))
+            if result is not None or self._phase is before:
+                return result
+        ended, self._ended = self._ended, None
+        return ended
+
+    def give_up(self, why: str) -> None:
+        """Abort, unless the outcome is in the broker's hands already; `step` returns the TransactionEnded."""
+        if self._phase in (Phase.PRODUCING, Phase.FLUSHING, Phase.OFFSETS):
+            self._give_up(Outcome.ABORTED, why)
+
+    def discard(self) -> None:
+        """Drop the producer without waiting: what it holds is thrown away, its transaction is settled by the next."""
+        producer, self._producer = self._producer, None
+        self._phase = Phase.IDLE
+        if producer is not None:
+            producer.purge()
+
+    # ------------------------------------------------------------------------------------------------- steps
+
+    def _start(self, producer: Producer, seconds: float) -> Result:
+        now = time.monotonic()
+        if now < self._retry_at:
+            return None
+        try:
+            producer.init_transactions(max(0.1, seconds))
+        except KafkaException as error:
+            verdict = self._verdict(Step.INIT, error)
+            if verdict is Verdict.RESUME:
+                return None
+            # Fenced while it starts: another instance starts as well, or an old transaction still ends (librdkafka
+            # #3928). Only when it stays so is there a second instance.
+            self._starts += 1
+            if verdict is Verdict.FENCED and self._starts >= FENCED_STARTS:
+                raise Fenced(
+                    f"another instance keeps taking this member's transactional.id ({_text(error)}): "
+                    "give each process its own CONSUMER_INSTANCE_ID"
+                ) from None
+            self._retry_at = now + min(5.0, 0.1 * 2**self._starts)
+            producer.purge()
+            self._producer = self._make(self._delivered)
+            return None
+        self._starts = 0
+        self._phase = Phase.IDLE
+        return Ready()
+
+    def _produce(self, producer: Producer, seconds: float) -> Result:
+        try:
+            if self._next < 0:
+                producer.begin_transaction()
+                self._next = 0
+                if failpoint("after-begin"):
+                    return self._give_up(Outcome.ABORTED, "failpoint")
+            produce_all(producer, self._outs, self._next, self._advanced)
+        except BufferError:
+            producer.poll(min(seconds, 0.05))
+            if time.monotonic() > self._deadline:
+                return self._give_up(Outcome.ABORTED, "the producer's queue stayed full")
+            return None
+        except KafkaException as error:
+            return self._fail(Step.PRODUCE, error)
+        self._phase = Phase.FLUSHING
+        if failpoint("after-produce"):
+            return self._give_up(Outcome.ABORTED, "failpoint")
+        return None
+
+    def _advanced(self, count: int) -> None:
+        self._next = count
+
+    def _flush(self, producer: Producer, seconds: float) -> Result:
+        try:
+            left = producer.flush(seconds)
+        except KafkaException as error:
+            return self._fail(Step.DELIVERY, error)
+        if self._failures:
+            return self._fail(Step.DELIVERY, KafkaException(self._failures[0]))
+        if left:
+            if time.monotonic() > self._deadline:
+                return self._give_up(Outcome.ABORTED, f"{left} records were not delivered in time")
+            return None
+        self._phase = Phase.OFFSETS
+        if failpoint("after-flush"):
+            return self._give_up(Outcome.ABORTED, "failpoint")
+        return None
+
+    def _send_offsets(self, producer: Producer, seconds: float) -> Result:
+        # Fresh each time: metadata kept from before a rebalance is refused, and a generation of -1 would not be
+        # fenced at all (classic groups accept it in any state).
+        metadata = self._group_metadata()
+        if metadata is None:
+            return self._give_up(Outcome.ABORTED, "this member is not in the group")
+        offsets = [
+            TopicPartition(self._topic, number, offset, text) for number, (offset, text) in self._offsets.items()
+        ]
+        try:
+            producer.send_offsets_to_transaction(offsets, metadata, max(0.1, seconds))
+        except KafkaException as error:
+            return self._fail(Step.OFFSETS, error)
+        self._phase = Phase.COMMITTING
+        if failpoint("after-send-offsets"):
+            return self._give_up(Outcome.ABORTED, "failpoint")
+        return None
+
+    def _commit(self, producer: Producer, seconds: float) -> Result:
+        self._commit_calls += 1
+        failpoint("commit-in-flight")
+        try:
+            producer.commit_transaction(max(0.1, seconds))
+        except KafkaException as error:
+            return self._fail(Step.COMMIT, error)
+        failpoint("after-commit")
+        self._recycle = self._commit_calls > 1
+        return self._finish(Outcome.COMMITTED, "")
+
+    def _abort(self, producer: Producer, seconds: float) -> Result:
+        try:
+            # An abort that overtakes the first AddPartitionsToTxn is fatal (librdkafka #4849): let that one arrive.
+            producer.flush(min(seconds, 0.2))
+            producer.abort_transaction(max(0.1, seconds))
+        except KafkaException as error:
+            if self._verdict(Step.ABORT, error) is Verdict.RESUME:
+                return None
+            assert self._ended is not None
+            return self._finish(Outcome.UNKNOWN, f"{self._ended.error}; then {_text(error)}")
+        self._phase = Phase.IDLE
+        self._failures = []
+        return None
+
+    # ----------------------------------------------------------------------------------------------- outcomes
+
+    def _fail(self, step: Step, error: KafkaException) -> Result:
+        verdict = self._verdict(step, error)
+        text = f"{step.value}: {_text(error)}"
+        match verdict:
+            case Verdict.RESUME:
+                late = step is not Step.COMMIT and time.monotonic() > self._deadline
+                return self._give_up(Outcome.ABORTED, text) if late else None
+            case Verdict.ABORT:
+                return self._give_up(Outcome.ABORTED, text)
+            case Verdict.REFUSED:
+                return self._finish(Outcome.REFUSED, text)
+            case Verdict.FENCED:
+                return self._finish(Outcome.FENCED, text)
+            case _:
+                return self._finish(Outcome.UNKNOWN, text)
+
+    def _verdict(self, step: Step, error: KafkaException) -> Verdict:
+        cause = error.args[0]
+        verdict = classify(step, cause)
+        if verdict is Verdict.CONFIG:
+            raise ConfigError(remedy(step, cause))
+        return verdict
+
+    def _give_up(self, outcome: Outcome, text: str) -> Result:
+        """Abort; the result comes when that is done."""
+        self._ended = self._result(outcome, text)
+        self._phase = Phase.ABORTING
+        return None
+
+    def _finish(self, outcome: Outcome, text: str) -> Result:
+        """The transaction has ended here; no further step follows until the next `begin` or `rebuild`."""
+        self._phase = Phase.IDLE
+        self._failures = []
+        self._ended = self._result(outcome, text)
+        return None
+
+    def _result(self, outcome: Outcome, text: str) -> TransactionEnded:
+        return TransactionEnded(outcome, text, time.monotonic() - self._started)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            self._failures.append(error)
+
+
+def produce_all(
+    producer: Producer, outs: Sequence[OutRecord], start: int, advanced: Callable[[int], None]
+) -> None:
+    """Hand `outs` from `start` on to the producer; `advanced` is told how many are done, also on an exception."""
+    done = start
+    try:
+        for out in outs[start:] if start else outs:
+            producer.produce(out.topic, out.value, out.key, out.partition, headers=out.headers)
+            done += 1
+    finally:
+        advanced(done)
+
+
+def _text(error: KafkaException) -> str:
+    cause = error.args[0]
+    return f"{cause.name()}: {cause.str()}"

@@ -1,0 +1,144 @@
+"""From the settings to the user's objects: import paths, factories, schemas, and what the work thread needs of them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from consumer.avro import Encoder, compile_schema, message_type_of, result_type_of
+from consumer.errors import ConfigError, Stop
+from consumer.reducer import Reducer
+from consumer.schemas import SchemaStore, resolve_schema, search_path
+from consumer.settings import Settings
+from consumer.worker import Worker
+
+_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+Target = str | Callable[..., Any]
+"""A class, a factory, or an import path `package.module:Name`."""
+
+
+def check_target(target: Any, base: type, name: str) -> Target:
+    """See that `target` can be made again in a fresh process.
+
+    Raises:
+        TypeError: it is an instance, a lambda or local class, or nothing that can be called.
+    """
+    if isinstance(target, str):
+        return target
+    if isinstance(target, base):
+        raise TypeError(
+            f"{name} is an instance of {type(target).__name__}: give the class, a factory or an import path; "
+            f"each member makes its own, with CONSUMER_{name.upper()}_OPTIONS"
+        )
+    if not callable(target):
+        raise TypeError(f"{name} must be a class, a factory or an import path, not {type(target).__name__}")
+    check_importable(target, name)
+    return target
+
+
+def check_importable(target: Any, name: str) -> None:
+    """Raises TypeError where a member process could not import `target`."""
+    try:
+        pickle.dumps(target)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        raise TypeError(
+            f"{name} {getattr(target, '__qualname__', target)!r} cannot be imported in a fresh process (members are "
+            "spawned): define it at the top level of a module, not as a lambda or inside a function"
+        ) from None
+
+
+def make(target: Target, base: type, options: Mapping[str, Any], setting: str) -> Any:
+    """Import and call `target`; the result is an instance of `base`.
+
+    Raises:
+        ConfigError: it cannot be imported or called; the text names the setting.
+    """
+    factory = _imported(target, setting) if isinstance(target, str) else target
+    try:
+        made = factory(**options)
+    except Stop:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{setting}={_shown(target)} could not be made with {setting}_OPTIONS ({', '.join(options) or 'none'}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, base):
+        raise ConfigError(
+            f"{setting}={_shown(target)} makes a {type(made).__name__}, which is no consumer.{base.__name__}"
+        )
+    return made
+
+
+def _imported(path: str, setting: str) -> Callable[..., Any]:
+    if not _PATH.fullmatch(path):
+        raise ConfigError(f"{setting}={path} is no import path: write package.module:Name")
+    module_name, _, name = path.partition(":")
+    if not sys.flags.safe_path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise ConfigError(
+            f"{setting}={path} cannot be imported: {type(error).__name__}: {error}: correct the path, or install the "
+            "package where this command runs"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"{setting}={path} is no class and no factory")
+    made: Callable[..., Any] = found
+    return made
+
+
+def _shown(target: Target) -> str:
+    return target if isinstance(target, str) else f"{target.__module__}:{getattr(target, '__qualname__', target)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One output: its topic and the schema of its values; `message_type` None: whatever nothing else takes."""
+
+    topic: str
+    schema: Mapping[str, Any]
+    message_type: type | None
+
+
+def encodings(worker: Worker[Any], reducer: Reducer[Any, Any] | None, settings: Settings) -> list[Encoding]:
+    """Everything this pool may publish.
+
+    Raises:
+        ConfigError: a schema is missing or wrong, or there is nothing to publish to.
+    """
+    folders = search_path(settings.schema.path)
+    found = []
+    publishes: Worker[Any] | Reducer[Any, Any] = worker
+    message_type: type | None = message_type_of(type(worker))
+    if reducer is not None:
+        result_type = result_type_of(type(reducer))
+        if reducer.schema is not None or result_type is not None:
+            publishes, message_type = reducer, result_type
+    for output_type, (topic, schema) in (worker.outputs or {}).items():
+        found.append(Encoding(topic, resolve_schema(type(worker), schema, folders, output_type), output_type))
+    if settings.output_topic is not None and not (found and publishes.schema is None and message_type is None):
+        schema = resolve_schema(type(publishes), publishes.schema, folders, message_type)
+        found.append(Encoding(settings.output_topic, schema, None))
+    if not found and reducer is None:
+        raise ConfigError("there is no output topic: set CONSUMER_OUTPUT_TOPIC")
+    return found
+
+
+def encoder(encoding: Encoding, schema_id: int) -> Encoder:
+    """The encoder of one output."""
+    return Encoder(compile_schema(encoding.schema), schema_id)
+
+
+def schema_store(settings: Settings) -> SchemaStore:
+    """The schemas on the configured path."""
+    return SchemaStore(search_path(settings.schema.path))

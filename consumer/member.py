@@ -1,0 +1,258 @@
+"""A member: the process that polls, works and publishes. This module is its poll thread.
+
+The loop turns Kafka into events for the state machine and its commands into calls. User code never runs here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from queue import Empty, SimpleQueue
+from random import Random
+from typing import Any
+
+from consumer.core import messages as m
+from consumer.core.machine import Machine, Policy
+from consumer.errors import ExitCode, Stop
+from consumer.kafka.failpoints import failpoint
+from consumer.kafka.source import Source
+from consumer.kafka.transactor import Sink
+from consumer.log import RateLimited, get_logger
+from consumer.telemetry import Telemetry
+from consumer.work.bench import Bench
+from consumer.work.report import Broken, Closed, Measured, Opened
+
+POLL_RECORDS = 500
+IDLE_SECONDS = 0.1
+BUSY_SECONDS = 0.005
+REVOKE_SECONDS = 3.0
+
+log = get_logger("consumer.member")
+_WORK = (m.Submit, m.Retry, m.DeadLetter, m.Ask, m.Drain, m.End, m.Drop, m.Position)
+
+
+class Member:
+    """Runs one member until its machine is finished.
+
+    `listen` is called every turn with whether the member may wait; it returns the events that the supervisor wants
+    handled. `report` is called about once a second.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        bench: Bench,
+        outbox: SimpleQueue[Any],
+        sink: Sink,
+        telemetry: Telemetry,
+        listen: Callable[[], Iterable[m.Event]],
+        report: Callable[[Member], None],
+        revoke_seconds: float = REVOKE_SECONDS,
+    ) -> None:
+        self.machine = Machine(policy, Random())
+        self.telemetry = telemetry
+        self.source: Source | None = None
+        self._bench = bench
+        self._outbox = outbox
+        self._sink = sink
+        self._listen = listen
+        self._report = report
+        self._revoke_seconds = revoke_seconds
+        self._locating: dict[int, int] = {}
+        self._settling: Sequence[int] | None = None
+        self._seeks: dict[int, int | None] = {}
+        self._resumes: set[int] = set()
+        self._average_bytes = 50_000
+        self._repeats = RateLimited(log, 10.0)
+        self._do: dict[type, Callable[[Any], None]] = {
+            m.Locate: lambda c: self._locating.__setitem__(c.partition, c.epoch),
+            m.Seek: lambda c: self._seeks.__setitem__(c.partition, c.offset),
+            m.Pause: self._pause,
+            m.Resume: lambda c: self._resumes.update(c.partitions),
+            m.Transact: self._transact,
+            m.Rebuild: self._rebuild,
+            m.Finish: lambda c: None,
+            m.Fail: self._fail,
+        }
+
+    # ----------------------------------------------------------------------------------------------- the loop
+
+    def run(self, source: Source) -> None:
+        """Poll and work until the machine is finished.
+
+        Raises:
+            Stop: the member must end with this exit code.
+        """
+        self.source = source
+        while not self.machine.finished:
+            self.handle(*self._listen())
+            self._poll(source)
+            self._collect()
+            self._step(1.0)
+            self._place(source)
+            self.handle(m.Tick())
+            self._report(self)
+
+    def handle(self, *events: m.Event) -> None:
+        """Feed the machine and carry out its commands."""
+        now = time.monotonic()
+        for event in events:
+            work: list[m.Command | None] = []
+            for command in self.machine.handle(event, now):
+                if isinstance(command, _WORK):
+                    work.append(command)
+                else:
+                    self._do[type(command)](command)
+            if work:
+                self._bench.post(work)
+
+    def _poll(self, source: Source) -> None:
+        machine = self.machine
+        now = time.monotonic()
+        wait = max(0.0, min(machine.wake_at(now) - now, IDLE_SECONDS))
+        if machine.holding:
+            self._collect(max(wait, BUSY_SECONDS))
+            self.telemetry.spend("hold", now)
+            return
+        if machine.in_work or self._sink.busy or self._seeks or self._locating:
+            wait = min(wait, BUSY_SECONDS)
+        room = machine.policy.memory_bytes - machine.held_bytes
+        most = max(1, min(POLL_RECORDS, room // self._average_bytes))
+        records, ends = source.poll(wait, most)
+        polled = self.telemetry.spend("poll", now)
+        for chunk in records.chunks:
+            mean = chunk.size_bytes // len(chunk.offsets) + 1
+            self._average_bytes += (mean - self._average_bytes) // 8
+            self.telemetry.consumed(chunk)
+        self.handle(records, *ends)
+        self.telemetry.spend("handle", polled)
+
+    def _collect(self, wait: float = 0.0) -> None:
+        """Take in what the work thread reported, waiting for the first report for at most `wait` seconds."""
+        try:
+            while True:
+                report = self._outbox.get(timeout=wait) if wait else self._outbox.get_nowait()
+                wait = 0.0
+                self._take(report)
+        except Empty:
+            return
+
+    def _take(self, report: Any) -> None:
+        match report:
+            case Measured(tally) | Closed(tally):
+                self.telemetry.measured(tally)
+            case Broken(error):
+                raise error
+            case Opened():
+                pass
+            case m.Failed():
+                log.warning("checkpoint failed", topic=self.machine.policy.topic, partition=report.partition,
+                            offset=report.offset, stage=report.stage, kind=report.kind.value, error=report.error)
+                self.telemetry.failed(report)
+                self.handle(report)
+            case _:
+                self.handle(report)
+
+    def _step(self, seconds: float) -> None:
+        """Go on with the transaction that is under way, or with what a new producer must settle."""
+        if self._sink.busy:
+            since = time.monotonic()
+            result = self._sink.step(seconds)
+            self.telemetry.spend("transaction", since)
+            if isinstance(result, m.TransactionEnded):
+                self._ended(result)
+        if self._settling is not None and not self._sink.busy:
+            self._settle(self._settling)
+
+    def _ended(self, result: m.TransactionEnded) -> None:
+        self.telemetry.transaction(result)
+        if result.outcome is not m.Outcome.COMMITTED:
+            outcome = result.outcome.value
+            self._repeats.warning("transaction failed", key=result.error, outcome=outcome, error=result.error)
+        self.handle(result)
+
+    def _settle(self, partitions: Sequence[int]) -> None:
+        """A new producer is ready: the committed offsets decide what the last transaction did."""
+        owned = [number for number in partitions if number in self.machine.partitions]
+        found = self.source.locate(owned) if owned and self.source is not None else {}
+        if owned and not found:
+            return  # not known yet: again next turn
+        self._settling = None
+        self.handle(m.Settled({number: offset for number, (offset, _) in found.items()}))
+
+    def _place(self, source: Source) -> None:
+        """Look up where new partitions start, seek, and let them run; what is not possible yet is tried again."""
+        if self._locating:
+            for number, (offset, metadata) in source.locate(list(self._locating)).items():
+                self.handle(m.Located(number, self._locating.pop(number), offset, metadata))
+        for number, offset in list(self._seeks.items()):
+            if source.seek(number, offset):
+                del self._seeks[number]
+        ready = [number for number in self._resumes if number not in self._seeks]
+        if ready:
+            self._resumes.difference_update(ready)
+            source.resume(ready)
+
+    # ------------------------------------------------------------------------------------------------ commands
+
+    def _pause(self, command: m.Pause) -> None:
+        assert self.source is not None
+        self._resumes.difference_update(command.partitions)
+        self.source.pause(command.partitions)
+
+    def _transact(self, command: m.Transact) -> None:
+        self.telemetry.batch(command)
+        self._sink.begin(command)
+
+    def _rebuild(self, command: m.Rebuild) -> None:
+        self._settling = command.partitions
+        self._sink.rebuild()
+
+    def _fail(self, command: m.Fail) -> None:
+        stop = Stop(command.message)
+        stop.exit_code = ExitCode(command.exit_code)
+        raise stop
+
+    # ---------------------------------------------------------------------------------------------- rebalances
+
+    def assigned(self, partitions: Sequence[int]) -> None:
+        """From inside `poll`: new partitions, paused."""
+        log.info("partitions assigned", partitions=sorted(partitions))
+        self.telemetry.rebalance("assigned")
+        self.handle(m.Assigned(partitions))
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """From inside `poll` or `close`: finish or abort before returning, within a short budget."""
+        self.telemetry.rebalance("revoked")
+        deadline = time.monotonic() + self._revoke_seconds
+        self._sink.wait = True
+        try:
+            self.handle(m.Revoking(partitions))
+            failpoint("in-revoke")
+            while not self.machine.drained(partitions) and time.monotonic() < deadline:
+                self._collect(BUSY_SECONDS)
+                self._step(max(0.0, min(0.5, deadline - time.monotonic())))
+                self.handle(m.Tick())
+        finally:
+            self._sink.wait = False
+        drained = self.machine.drained(partitions)
+        self._give_back(partitions)
+        log.info("partitions revoked", partitions=sorted(partitions), drained=drained)
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        """From inside `poll`: the partitions belong to others already."""
+        self.telemetry.rebalance("lost")
+        log.warning("partitions lost", partitions=sorted(partitions))
+        self._give_back(partitions)
+
+    def _give_back(self, partitions: Sequence[int]) -> None:
+        if self._sink.busy and any(number in self.machine.flusher.taken for number in partitions):
+            # The broker checks the group's generation, not who owns a partition: no transaction with these offsets
+            # may be completed after they are given back. One that is committing is in the broker's hands.
+            self._sink.give_up("its partitions were given back")
+            self._step(0.5)
+        for number in partitions:
+            self._locating.pop(number, None)
+            self._seeks.pop(number, None)
+            self._resumes.discard(number)
+        self.handle(m.Revoked(partitions))

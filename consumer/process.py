@@ -1,0 +1,324 @@
+"""A member process from its first line to its exit: composes the member, talks to the supervisor.
+
+Signals are the supervisor's business: the member ignores SIGINT and SIGTERM, is told through a pipe, and ends when
+the pipe closes. From the moment it is told to stop, a timer of the kernel bounds its life.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from confluent_kafka import Producer
+
+from consumer import log as logs
+from consumer.checkpoint import decoder_for
+from consumer.core import messages as m
+from consumer.core.flush import FlushPolicy
+from consumer.core.machine import Policy
+from consumer.core.retry import Backoff
+from consumer.errors import ConfigError, ExitCode, Stop
+from consumer.kafka.at_least_once import AtLeastOnce
+from consumer.kafka.conf import consumer_conf, make_client, producer_conf
+from consumer.kafka.preflight import Preflight, Topic
+from consumer.kafka.source import Source, UnsupportedProtocol
+from consumer.kafka.transactor import Ready, Sink, Transactor
+from consumer.limits import CaughtUp, Limits
+from consumer.loading import encoder, encodings, make
+from consumer.member import Member
+from consumer.protocol import Failure, Spec, Status
+from consumer.reducer import Reducer
+from consumer.registry import resolve_id
+from consumer.settings import Settings
+from consumer.telemetry import Telemetry
+from consumer.work.bench import Bench
+from consumer.work.job import Job
+from consumer.work.publish import DeadLetters, Publisher, Target
+from consumer.work.report import Broken, Closed, Opened
+from consumer.worker import Context, Worker
+
+log = logs.get_logger("consumer.process")
+STATUS_SECONDS = 0.5
+DRAIN_SHARE = 0.7
+"""Of the time to stop: for finishing and publishing. The rest is for leaving the group and closing."""
+
+
+def main(spec: Spec, pipe: Connection) -> None:
+    """Entry point of the member process; never returns."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    settings = spec.settings
+    logs.configure(settings.log, group=settings.group_id, member=spec.index)
+    code = ExitCode.UNEXPECTED
+    try:
+        MemberProcess(spec, pipe).run()
+        code = ExitCode.DONE
+    except StopIteration:
+        code = ExitCode.DONE  # told to stop before it had joined
+    except Stop as stop:
+        code = stop.exit_code
+        _tell(pipe, Failure(code, str(stop)))
+    except Exception as error:
+        log.error("member failed", error=f"{type(error).__name__}: {error}", exception=error)
+    # Not sys.exit: threads that user code or a pool left behind would be waited for.
+    logging.shutdown()
+    os._exit(code)
+
+
+def _tell(pipe: Connection, message: Any) -> None:
+    try:
+        pipe.send(message)
+    except OSError:
+        log.warning("the supervisor is gone")
+
+
+class MemberProcess:
+    """Composes one member and runs it."""
+
+    def __init__(self, spec: Spec, pipe: Connection) -> None:
+        self._spec = spec
+        self._settings = spec.settings
+        self._pipe = pipe
+        self._stop_at: float | None = None
+        self._reported = 0.0
+        self._partitions = 0
+        self._limits = Limits()
+
+    def run(self) -> None:
+        """Prepare, join, work, leave."""
+        settings, spec = self._settings, self._spec
+        worker = make(spec.worker, Worker, settings.worker_options, "CONSUMER_WORKER")
+        reducer = None
+        if spec.reducer is not None:
+            reducer = make(spec.reducer, Reducer, settings.reducer_options, "CONSUMER_REDUCER")
+        outputs = encodings(worker, reducer, settings)
+        preflight = Preflight(settings, patient=spec.patient, stopping=self._stopping)
+        names = {settings.input_topic, settings.dlq_topic, *(output.topic for output in outputs)}
+        topics = preflight.topics(names)
+        self._partitions = topics[settings.input_topic].partitions
+        self._limits = self._find_limits(preflight)
+        job = self._job(worker, reducer, outputs, topics)
+        outbox: SimpleQueue[Any] = SimpleQueue()
+        bench = Bench(job, outbox)
+        bench.start()
+        self._await_open(outbox)
+        preflight.start_group(self._partitions, settings.sequence.partitioning)
+        self._member(bench, outbox, reducer, topics)
+
+    # --------------------------------------------------------------------------------------------- preparation
+
+    def _find_limits(self, preflight: Preflight) -> Limits:
+        spec = self._spec
+        if spec.until is None:
+            return Limits()
+        if not spec.patient:
+            preflight.wait_until_alone(f"{self._settings.group_id}-{self._settings.instance_id}-")
+        ends: dict[int, int] = {}
+        if isinstance(spec.until, CaughtUp):
+            ends = spec.ends if spec.ends is not None else preflight.ends(self._partitions)
+        return Limits(spec.until, self._settings.sequence.partitioning, self._partitions, ends)
+
+    def _job(self, worker: Any, reducer: Any, outputs: list[Any], topics: dict[str, Topic]) -> Job:
+        settings = self._settings
+        default: Target | None = None
+        by_type: dict[type, Target] = {}
+        for output in outputs:
+            schema_id, where = resolve_id(output.schema, output.topic, settings.schema)
+            if where == "hash":
+                log.info("schema is in no version file, its id is made of its canonical form",
+                         topic=output.topic, schema_id=schema_id)
+            topic = topics[output.topic]
+            target = Target(topic.name, topic.partitions, topic.max_bytes, encoder(output, schema_id).encode)
+            if output.message_type is None:
+                default = target
+            else:
+                by_type[output.message_type] = target
+        dlq = topics[settings.dlq_topic]
+        return Job(
+            make_worker=lambda: worker,
+            make_reducer=None if reducer is None else lambda: reducer,
+            decoder=lambda made: decoder_for(type(made).checkpoint_type),
+            publisher=Publisher(default, by_type),
+            dead_letters=DeadLetters(dlq.name, dlq.partitions, dlq.max_bytes, settings.group_id, settings.input_topic),
+            limits=self._limits,
+            context=Context(settings.group_id, self._spec.index, settings.input_topic),
+            max_in_flight=settings.max_in_flight,
+            max_messages=settings.batch.max_messages,
+            max_bytes=settings.batch.max_bytes,
+        )
+
+    def _await_open(self, outbox: SimpleQueue[Any]) -> None:
+        while True:
+            try:
+                answer = outbox.get(timeout=0.1)
+            except Empty:
+                if self._stopping():
+                    raise StopIteration from None
+                continue
+            if isinstance(answer, Broken):
+                raise answer.error
+            if isinstance(answer, Opened):
+                return
+
+    def _policy(self, reducer: Any) -> Policy:
+        settings = self._settings
+        retry = settings.retry
+        return Policy(
+            topic=settings.input_topic,
+            flush=FlushPolicy(
+                settings.batch.max_messages,
+                settings.batch.max_bytes,
+                settings.batch.max_seconds,
+                settings.batch.linger_seconds,
+            ),
+            memory_bytes=settings.memory.max_bytes,
+            retry=Backoff(retry.initial_seconds, retry.multiplier, retry.max_seconds),
+            retry_attempts=retry.max_attempts,
+            retry_elapsed_seconds=retry.max_elapsed_seconds,
+            reduces=reducer is not None,
+            positions=reducer is not None and type(reducer).start_offset is not Reducer.start_offset,
+            limits=self._limits,
+        )
+
+    # ------------------------------------------------------------------------------------------------- running
+
+    def _member(self, bench: Bench, outbox: SimpleQueue[Any], reducer: Any, topics: dict[str, Topic]) -> None:
+        settings = self._settings
+        telemetry = Telemetry(settings.input_topic, self._spec.index)
+        sink = self._sink(topics)
+        member = Member(
+            self._policy(reducer), bench, outbox, sink, telemetry, self._listen, self._report,
+            revoke_seconds=min(3.0, settings.shutdown.timeout_seconds / 2),
+        )
+        self._start_sink(sink)
+        source = self._join(member)
+        gc.freeze()
+        try:
+            source = self._run(member, source)
+        finally:
+            sink.discard()
+        bench.post([None])
+        self._await_closed(outbox)
+        self._reported = 0.0
+        self._report(member)  # while there still are partitions: closing gives them back
+        source.close()
+
+    def _run(self, member: Member, source: Source) -> Source:
+        try:
+            member.run(source)
+        except UnsupportedProtocol:
+            if self._settings.kafka.group_protocol != "auto":
+                raise ConfigError(
+                    "the brokers do not have the `consumer` group protocol (KIP-848, Kafka 4.0): set "
+                    "CONSUMER_KAFKA__GROUP_PROTOCOL to classic or auto"
+                ) from None
+            source.close()
+            source = self._join(member, classic=True)
+            member.run(source)
+        return source
+
+    def _join(self, member: Member, *, classic: bool = False) -> Source:
+        settings = self._settings
+        protocol = "classic" if classic or settings.kafka.group_protocol == "classic" else "consumer"
+        conf, left_out = consumer_conf(settings, member=self._spec.index, group_protocol=protocol)
+        if self._limits.bounded:
+            conf["enable.partition.eof"] = True
+        log.info("joining", topic=settings.input_topic, protocol=protocol, options_left_out=left_out)
+        self._source = Source(conf, settings.input_topic, member)
+        return self._source
+
+    def _sink(self, topics: dict[str, Topic]) -> Sink:
+        settings = self._settings
+        transactional = settings.delivery == "exactly_once"
+        conf = producer_conf(settings, member=self._spec.index, transactional=transactional)
+        largest = max(topic.max_bytes for topic in topics.values())
+        conf["message.max.bytes"] = min(max(largest, int(conf.get("message.max.bytes", 0))), 1_000_000_000)
+        timeout = settings.kafka.transaction_timeout_ms / 1000
+
+        def make_producer(delivered: Any) -> Producer:
+            client: Producer = make_client(Producer, conf, logging.getLogger("librdkafka"), on_delivery=delivered)
+            return client
+
+        if transactional:
+            return Transactor(make_producer, settings.input_topic, lambda: self._source.group_metadata(), timeout)
+        return AtLeastOnce(make_producer, settings.input_topic, lambda *args: self._source.commit(*args), timeout)
+
+    def _start_sink(self, sink: Sink) -> None:
+        """Settle what a predecessor with this identity left open, before joining the group."""
+        started, announced = time.monotonic(), False
+        sink.rebuild()
+        while not isinstance(sink.step(0.5), Ready):
+            if self._stopping():
+                raise StopIteration
+            if not announced and time.monotonic() - started > 4.0:
+                announced = True
+                log.warning("the transaction coordinator does not answer yet, waiting")
+
+    def _await_closed(self, outbox: SimpleQueue[Any]) -> None:
+        """Let `close` of the worker and reducer run, within what is left of the time to stop."""
+        until = self._stop_at or time.monotonic() + self._settings.shutdown.timeout_seconds
+        while (left := until - time.monotonic() - 0.5) > 0:
+            try:
+                if isinstance(outbox.get(timeout=left), (Closed, Broken)):
+                    return
+            except Empty:
+                break
+        log.warning("the worker did not close in time")
+
+    # ---------------------------------------------------------------------------------------------- supervisor
+
+    def _messages(self) -> Iterator[Any]:
+        try:
+            while self._pipe.poll(0):
+                yield self._pipe.recv()
+        except (EOFError, OSError):
+            yield ("stop", self._settings.shutdown.timeout_seconds)  # the supervisor is gone
+
+    def _listen(self) -> Iterable[m.Event]:
+        for message in self._messages():
+            if message[0] == "stop" and self._stop_at is None:
+                self._be_told_to_stop(message[1])
+                yield m.Stop(time.monotonic() + DRAIN_SHARE * message[1])
+            elif message[0] == "limit":
+                yield m.LimitReached()
+
+    def _be_told_to_stop(self, seconds: float) -> None:
+        self._stop_at = time.monotonic() + seconds
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process whatever hangs, even with the GIL held
+        signal.setitimer(signal.ITIMER_REAL, max(0.1, seconds))
+
+    def _stopping(self) -> bool:
+        for _ in self._listen():
+            pass
+        return self._stop_at is not None
+
+    def _report(self, member: Member) -> None:
+        now = time.monotonic()
+        if now - self._reported < STATUS_SECONDS:
+            return
+        self._reported = now
+        machine = member.machine
+        progress = {
+            number: (partition.committed, None if partition.sequence_number is None else partition.sequence_number + 1)
+            for number, partition in machine.partitions.items()
+            if partition.committed is not None
+        }
+        status = Status(
+            joined=self._source.joined,
+            partitions=self._partitions,
+            assigned=sorted(machine.partitions),
+            ended=machine.ended,
+            limit_reached=machine.limit_reached,
+            progress=progress,
+            metrics=member.telemetry.snapshot(machine, self._source.ends(list(machine.partitions))),
+            ends=dict(self._limits.ends) or None,
+        )
+        _tell(self._pipe, status)

@@ -1,0 +1,51 @@
+"""What the supervisor and its members say to each other, pickled over a pipe. Imports nothing of Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from consumer.settings import Settings
+
+Told = tuple[Literal["stop", "limit"], float]
+"""To a member: stop within so many seconds; or: somewhere in the group the bounded run's last checkpoint is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a new member is told."""
+
+    index: int
+    settings: Settings
+    worker: str | Callable[..., Any]
+    reducer: str | Callable[..., Any] | None
+    until: Any
+    patient: bool = False
+    """Restarted by its supervisor: it waits for brokers without limit."""
+    ends: dict[int, int] | None = None
+    """End offsets at the start of the run, if another member knows them already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a member reports about twice a second."""
+
+    joined: bool
+    partitions: int
+    """Of the input topic."""
+    assigned: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    limit_reached: bool = False
+    progress: dict[int, tuple[int, int | None]] = field(default_factory=dict)
+    """Committed next offset and next sequence number per partition."""
+    metrics: bytes = b""
+    ends: dict[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The member ends with this exit code; the message says what to do."""
+
+    exit_code: int
+    message: str

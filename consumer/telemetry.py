@@ -1,0 +1,106 @@
+"""What a member counts: from events, commands and the work thread's tallies to metrics."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from importlib import metadata
+
+from consumer.core.machine import Machine
+from consumer.core.messages import Chunk, Failed, FailureKind, Outcome, Transact, TransactionEnded
+from consumer.metrics import Metrics, ProcessMetrics
+from consumer.work.report import Tally
+
+
+class Telemetry:
+    """One member's measurements; used by its poll thread only."""
+
+    def __init__(self, topic: str, member: int) -> None:
+        self._topic = topic
+        self._metrics = Metrics()
+        self._process = ProcessMetrics(self._metrics, member)
+        self._seen: set[int] = set()
+        self._batch = self._outs = 0
+        self._since = time.monotonic()
+        self._spent = 0.0
+        self._metrics.set("build_info", 1, version=_version(), python=platform.python_version())
+
+    def spend(self, activity: str, since: float) -> float:
+        """Count the poll thread's time from `since` (monotonic) until now, and return now."""
+        now = time.monotonic()
+        self._metrics.inc("time_seconds_total", now - since, thread="poll", activity=activity)
+        self._spent += now - since
+        return now
+
+    def consumed(self, chunk: Chunk) -> None:
+        """Records were fetched."""
+        self._metrics.inc("records_consumed_total", len(chunk.offsets))
+
+    def failed(self, report: Failed) -> None:
+        """A call of user code, or a decode, failed."""
+        if report.kind is not FailureKind.PERMANENT:
+            self._metrics.inc("retries_total")
+
+    def batch(self, command: Transact) -> None:
+        """A transaction begins."""
+        self._outs = len(command.outs)
+
+    def transaction(self, result: TransactionEnded) -> None:
+        """A transaction ended."""
+        self._metrics.inc("transactions_total", outcome=result.outcome.value)
+        self._metrics.observe("transaction_seconds", result.seconds)
+        if result.outcome is Outcome.COMMITTED:
+            self._metrics.inc("messages_published_total", self._outs)
+            self._metrics.observe("batch_records", self._outs)
+        else:
+            self._metrics.inc("transaction_errors_total", error=result.error.partition(":")[0] or "unknown")
+
+    def rebalance(self, kind: str) -> None:
+        """The assignment changed."""
+        self._metrics.inc("rebalances_total", kind=kind)
+
+    def measured(self, tally: Tally) -> None:
+        """The work thread's second."""
+        for activity, seconds in tally.seconds.items():
+            self._metrics.inc("time_seconds_total", seconds, thread="work", activity=activity)
+        for outcome, count in tally.outcomes.items():
+            self._metrics.inc("records_processed_total", count, outcome=outcome)
+        for error, count in tally.dead_letters.items():
+            self._metrics.inc("dead_letters_total", count, error=error)
+        for duration in tally.durations:
+            self._metrics.observe("processing_seconds", duration)
+
+    def snapshot(self, machine: Machine, ends: Mapping[int, int]) -> bytes:
+        """Everything counted so far, with the gauges as they are now; `ends` are the partitions' end offsets."""
+        now = time.monotonic()
+        rest = max(0.0, now - self._since - self._spent)
+        self._since, self._spent = now, 0.0
+        self._metrics.inc("time_seconds_total", rest, thread="poll", activity="other")
+        partitions = machine.partitions
+        self._metrics.set("assigned_partitions", len(partitions))
+        self._metrics.set("paused_partitions", sum(partition.paused for partition in partitions.values()))
+        self._metrics.set("memory_bytes", sum(p.raw_bytes for p in partitions.values()), stage="work")
+        self._metrics.set("memory_bytes", sum(p.batch_bytes for p in partitions.values()), stage="batch")
+        self._metrics.set("memory_bytes", sum(p.finished_bytes for p in partitions.values()), stage="unsent")
+        for gone in self._seen - partitions.keys():
+            self._metrics.clear_labels("lag_records", topic=self._topic, partition=gone)
+            self._metrics.clear_labels("next_sequence_number", topic=self._topic, partition=gone)
+        self._seen = set(partitions)
+        for number, partition in partitions.items():
+            done = partition.committed if partition.delivered or partition.finished else partition.position
+            if number in ends and done is not None:
+                lag = max(0, ends[number] - done)
+                self._metrics.set("lag_records", lag, topic=self._topic, partition=number)
+            if partition.sequence_number is not None:
+                following = partition.sequence_number + 1
+                self._metrics.set("next_sequence_number", following, topic=self._topic, partition=number)
+        self._process.update()
+        return self._metrics.snapshot()
+
+
+def _version() -> str:
+    try:
+        return metadata.version("checkpoint-consumer")
+    except metadata.PackageNotFoundError:
+        return "unknown"  # run from a checkout that is not installed
