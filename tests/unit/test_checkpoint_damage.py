@@ -73,6 +73,12 @@ def test_checkpoint_checks_all_of_the_document(tail: bytes) -> None:
         Checkpoint.decode(b'{"x":' + tail + b"," + INTACT[1:], AT)
 
 
+@both
+def test_invalid_utf8_in_what_is_read(decode: Any) -> None:
+    with pytest.raises(DecodeError, match="not valid UTF-8"):
+        decode(INTACT.replace(b'"content_digest":"', b'"content_digest":"\xff'), AT)
+
+
 def test_truncated_anywhere() -> None:
     for end in range(0, len(INTACT), 37):
         with pytest.raises(DecodeError):
