@@ -102,7 +102,7 @@ class Rest:
                 if answer.status != 429 and answer.status < 500:
                     return answer
                 trouble = f"HTTP {answer.status}"
-            pause = random.uniform(0, longest_pause)
+            pause = random.uniform(0, longest_pause)  # noqa: S311 - spreads retries, guards nothing
             longest_pause = min(longest_pause * 2, 4.0)
             if self._clock() + pause >= deadline:
                 raise TransientError(f"{self.name} gives no answer ({trouble}): start it, or correct {URL}")
@@ -142,7 +142,7 @@ def _within(seconds: float, function: Callable[[], Answer]) -> Answer:
     def run() -> None:
         try:
             outcome.put(function())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             outcome.put(error)
 
     threading.Thread(target=run, name="registry-call", daemon=True).start()

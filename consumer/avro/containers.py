@@ -48,6 +48,8 @@ def recursive_writer(name: str) -> tuple[Write, Callable[[Write], None]]:
 
 
 def array_writer(write: Write) -> Write:
+    """A writer of lists and tuples whose items `write` takes, in one block."""
+
     def write_array(buffer: Buffer, value: Any) -> None:
         if not isinstance(value, list | tuple):
             raise Refused(f"{shown(value)} where the schema says array")
@@ -67,6 +69,8 @@ def array_writer(write: Write) -> Write:
 
 
 def map_writer(write: Write) -> Write:
+    """A writer of mappings from str to what `write` takes, in their own order, in one block."""
+
     def write_map(buffer: Buffer, value: Any) -> None:
         if not isinstance(value, Mapping):
             raise Refused(f"{shown(value)} where the schema says map")

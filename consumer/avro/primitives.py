@@ -152,6 +152,8 @@ def write_bytes(buffer: Buffer, value: Any) -> None:
 
 
 def fixed_writer(name: str, size: int) -> Write:
+    """A writer of bytes of exactly `size`."""
+
     def write_fixed(buffer: Buffer, value: Any) -> None:
         if not isinstance(value, bytes | bytearray):
             raise Refused(f"{shown(value)} where the schema says fixed {name}")

@@ -32,6 +32,7 @@ class Branch(NamedTuple):
 
 
 def union_writer(branches: list[Branch]) -> Write:
+    """The branches that a type may go to are decided once per type."""
     prefixes = []
     for position in range(len(branches)):
         prefix = Buffer()

@@ -258,6 +258,7 @@ def test_union_of_records_goes_by_the_class_name() -> None:
     assert body(record(named), {"f": B(1)}) == b"\x02\x02"
 
 
+TREE = record({"type": "array", "items": "R"})
 NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
 
 
@@ -277,6 +278,12 @@ def test_nesting_is_limited() -> None:
     for _ in range(2):
         with pytest.raises(SchemaViolation, match="record Node nested more than 64 deep"):
             encoder.encode(chain(MAX_DEPTH + 2))
+
+
+def test_many_side_by_side_are_not_deep() -> None:
+    leaves = [{"f": []}] * 2 * MAX_DEPTH
+
+    assert body(TREE, {"f": leaves}) == b"\x80\x02" + b"\x00" * 2 * MAX_DEPTH + b"\x00"
 
 
 @pytest.mark.parametrize(

@@ -138,11 +138,12 @@ def test_logical_type_and_default_make_a_version(tmp_path: Path) -> None:
     assert store.id_of(TIME).from_version_file is False
 
 
-def test_unknown_schema_gets_the_hash_of_its_canonical_form() -> None:
-    canonical = '{"name":"x.Event","type":"record","fields":[{"name":"at","type":"long"}]}'
+@pytest.mark.parametrize("name", ["x.Event", "x.A", "x.B", "x.C", "x.D"])  # the hash's first bit is 0 and 1 among them
+def test_unknown_schema_gets_the_hash_of_its_canonical_form(name: str) -> None:
+    canonical = f'{{"name":"{name}","type":"record","fields":[{{"name":"at","type":"long"}}]}}'
     expected = int(hashlib.sha256(canonical.encode()).hexdigest()[:8], 16) & 0x7FFFFFFF
 
-    assert SchemaStore([SHIPPED]).id_of(LONG) == (expected, False)
+    assert SchemaStore([SHIPPED]).id_of({**LONG, "name": name}) == (expected, False)
 
 
 def test_unknown_id_says_where_it_looked() -> None:
@@ -237,7 +238,8 @@ def worker_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> type:
     file = folder / "their_worker.py"
     file.write_text("from consumer.worker import Worker\nclass Theirs(Worker):\n    pass\n")
     spec = importlib.util.spec_from_file_location("their_worker", file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "their_worker", module)
     spec.loader.exec_module(module)
