@@ -20,9 +20,9 @@ LAYERS = (
     *("errors", "records", "partitioning", "rest"),
     *("checkpoint", "worker", "reducer", "workers", "reducers", "limits"),
     *("avro", "schemas", "registry"),
-    *("settings", "log", "metrics", "http"),
-    *("core", "work", "kafka"),
-    *("member", "supervisor", "executor"),
+    *("settings", "log", "metrics", "http", "loading", "protocol"),
+    *("core", "work", "telemetry", "kafka"),
+    *("member", "process", "supervisor", "executor"),
     *("__init__", "generate", "testing"),
     *("cli", "__main__"),
 )
