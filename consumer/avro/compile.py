@@ -1,7 +1,7 @@
 """`compile_schema`: an Avro schema, parsed once, as one function that checks and writes a value in a single pass.
 
-Checking and writing together costs about half of checking first and letting fastavro write (measured on the
-checkpoint summary); the bytes are fastavro's own, which the tests show over random schemas and values.
+Checking and writing together is faster than checking first and letting fastavro write (4.1 against 5.6 us for a
+checkpoint summary, measured); the bytes are fastavro's own, which the tests show over random schemas and values.
 """
 
 from __future__ import annotations

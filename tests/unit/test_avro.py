@@ -281,7 +281,7 @@ def test_nesting_is_limited() -> None:
 
 
 def test_many_side_by_side_are_not_deep() -> None:
-    leaves = [{"f": []}] * 2 * MAX_DEPTH
+    leaves: list[Any] = [{"f": []}] * 2 * MAX_DEPTH
 
     assert body(TREE, {"f": leaves}) == b"\x80\x02" + b"\x00" * 2 * MAX_DEPTH + b"\x00"
 
