@@ -56,7 +56,7 @@ class Rest:
     def __init__(
         self,
         url: str,
-        options: Mapping[str, str],
+        options: Mapping[str, Any],
         *,
         call_seconds: float = CALL_SECONDS,
         total_seconds: float = TOTAL_SECONDS,
@@ -168,12 +168,14 @@ def _checked_url(url: str) -> SplitResult:
     return parts
 
 
-def _check_options(options: Mapping[str, str]) -> None:
-    for key in options:
+def _check_options(options: Mapping[str, Any]) -> None:
+    for key, value in options.items():
         if key not in KNOWN_OPTIONS:
             near = get_close_matches(key, KNOWN_OPTIONS, 1)
             meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(KNOWN_OPTIONS)}"
             raise ConfigError(f"{OPTIONS}: unknown option {key!r}; {meant}")
+        if not isinstance(value, str):
+            raise ConfigError(f"{OPTIONS}: {key} is no text; write it in quotes")
 
 
 def _authorization(options: Mapping[str, str]) -> str | None:

@@ -195,6 +195,7 @@ def test_credentials_are_sent_and_never_shown(fake: FakeRegistry) -> None:
             "unknown option 'basic.auth.userinfo'; did you mean basic.auth",
         ),
         ("http://h", {"zzz": "s3cret"}, f"known are {', '.join(KNOWN_OPTIONS)}"),
+        ("http://h", {"bearer.auth.token": 5}, "bearer.auth.token is no text; write it in quotes"),
         ("http://h", {"basic.auth.user.info": "s3cret"}, "not of the form user:password"),
         ("http://h", {"basic.auth.user.info": "u:s3cret", "bearer.auth.token": "s3cret"}, "remove one"),
         ("http://h", {"bearer.auth.token": "s3cret\r\nX: y"}, "an HTTP header cannot hold"),
@@ -206,7 +207,7 @@ def test_credentials_are_sent_and_never_shown(fake: FakeRegistry) -> None:
         ("http://h?token=s3cret", {}, "is no URL like"),
     ],
 )
-def test_wrong_url_or_option(url: str, options: dict[str, str], reason: str) -> None:
+def test_wrong_url_or_option(url: str, options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigError, match=rf"^CONSUMER_SCHEMA__REGISTRY_(URL|OPTIONS).*{reason}") as caught:
         Rest(url, options)
     assert "s3cret" not in str(caught.value)
