@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka import ConsumerGroupTopicPartitions as GroupPartitions
@@ -130,6 +130,14 @@ class ConcurrentReader:
             self._reader.close()
         return self._reader.records
 
+    def wait_for(self, count: int, timeout: float = 60) -> None:
+        """Return once at least `count` records have been seen; TimeoutError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while len(self._reader.records) < count and self._thread.is_alive():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(self._reader.records)} of {count} records after {timeout} s")
+            self._thread.join(0.05)
+
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
@@ -179,9 +187,9 @@ class _Reader:
 
 
 def _record(message: Message, place: Place, offset: int) -> Record:
-    headers = [(name, value if isinstance(value, bytes) else b"") for name, value in message.headers() or []]
+    headers = cast(list[tuple[str, bytes | None]], message.headers() or [])
     topic, partition = place
-    return Record(topic, partition, offset, message.key(), message.value(), tuple(headers))
+    return Record(topic, partition, offset, message.key(), message.value(), tuple((n, v or b"") for n, v in headers))
 
 
 def _partitions(consumer: Consumer, topics: Sequence[str]) -> Iterator[TopicPartition]:

@@ -55,7 +55,7 @@ def documents_in(stream: BinaryIO, max_bytes: int, whole: Callable[[bytes], bool
 
     A line that is complete JSON is a document. Anything else is taken to be the beginning of one over several lines,
     up to the end of the file; but a line that is a `whole` checkpoint by itself shows that what came before it was
-    a damaged line, which then is a document of its own, with its error, and costs none of its neighbours.
+    a damaged line (or several), which then is a document of its own, with its error, and costs no neighbour.
     """
     pending: list[bytes] = []
     pending_bytes = begun = 0

@@ -136,8 +136,9 @@ def feeder_conf(settings: Settings, *, largest_record: int | None) -> Conf:
 
 
 def admin_conf(settings: Settings) -> Conf:
-    """A client that only asks and administers."""
-    return {"client.id": "checkpoint-consumer", **_user_options(settings, without=CONSUMER_ONLY | PRODUCER_ONLY)}
+    """A client that only asks and administers; asking for a topic does not create it."""
+    user = _user_options(settings, without=CONSUMER_ONLY | PRODUCER_ONLY)
+    return {"client.id": "checkpoint-consumer", **user, "allow.auto.create.topics": False}
 
 
 def make_client(

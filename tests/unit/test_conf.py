@@ -2,6 +2,7 @@
 
 import logging
 import re
+from typing import Literal
 
 import pytest
 from confluent_kafka import Consumer, Producer
@@ -36,7 +37,7 @@ def settings(memory: int = 64 * MIB, static: bool = False, **options: str) -> Se
 
 
 def with_every_kind_of_option() -> Settings:
-    return settings(**EVERY_KIND)
+    return settings(64 * MIB, False, **EVERY_KIND)
 
 
 LOGGER = logging.getLogger("tests.clients")
@@ -47,7 +48,9 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_a_consumer_is_accepted_without_a_warning(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_consumer_is_accepted_without_a_warning(
+    protocol: Literal["classic", "consumer"], caplog: pytest.LogCaptureFixture
+) -> None:
     made, _ = conf.consumer_conf(with_every_kind_of_option(), member=0, group_protocol=protocol)
     client = conf.make_client(Consumer, made, LOGGER)
     client.poll(0)
@@ -64,6 +67,7 @@ def test_a_producer_is_accepted_without_a_warning(transactional: bool, caplog: p
 def test_the_other_clients_are_accepted_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     conf.make_client(Consumer, conf.reader_conf(with_every_kind_of_option()), LOGGER).poll(0)
     conf.make_client(AdminClient, conf.admin_conf(with_every_kind_of_option()), LOGGER).poll(0)
+    conf.make_client(Producer, conf.feeder_conf(with_every_kind_of_option(), largest_record=2 * MIB), LOGGER).poll(0)
     assert complaints(caplog) == []
 
 
@@ -107,6 +111,23 @@ def test_a_record_times_out_no_later_than_its_transaction() -> None:
     assert conf.producer_conf(settings(), member=0, transactional=True)["transaction.timeout.ms"] == 10_000
     longer = conf.producer_conf(settings(transaction_timeout_ms="20000"), member=0, transactional=True)
     assert longer["message.timeout.ms"] == longer["transaction.timeout.ms"] == 20_000
+
+
+def test_asking_for_a_topic_does_not_create_it() -> None:
+    made = [
+        conf.admin_conf(settings()),
+        conf.reader_conf(settings()),
+        conf.feeder_conf(settings(), largest_record=None),
+    ]
+    made.append(conf.producer_conf(settings(), member=0, transactional=True))
+    assert [each["allow.auto.create.topics"] for each in made] == [False] * 4
+
+
+def test_the_feeders_limit_is_the_topics() -> None:
+    made = conf.feeder_conf(settings(MIB, message_max_bytes="5"), largest_record=3 * MIB)
+    assert made["message.max.bytes"] == 3 * MIB
+    assert made["queue.buffering.max.kbytes"] >= 6 * 1024
+    assert made["compression.type"] == "zstd"
 
 
 def test_user_options_win_over_defaults() -> None:

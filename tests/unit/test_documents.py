@@ -3,6 +3,7 @@
 import io
 import json
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from consumer.cli.documents import Document, documents_in, files_in
 from consumer.errors import ConfigError
 
 
-def checkpoint(number: int) -> dict:
+def checkpoint(number: int) -> dict[str, Any]:
     return {"checkpoint_summary": {"data": {"sequence_number": number}}, "transactions": [{"a": []}, {}]}
 
 
