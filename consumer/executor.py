@@ -10,21 +10,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from consumer.avro import message_type_of, result_type_of
 from consumer.errors import ConfigError
 from consumer.http import HealthServer
 from consumer.limits import CaughtUp, EndOfEpoch, MaxCheckpoint, Until
-from consumer.loading import Target, check_importable, check_target
 from consumer.protocol import Spec
 from consumer.reducer import Reducer
 from consumer.settings import Settings, load_settings
 from consumer.supervisor import Child, Pool, Supervisor
+from consumer.targets import Target, check_importable, check_target
 from consumer.worker import Worker
 
 __all__ = ["Executor", "Progress", "WorkerPool", "run"]
-
-_SHARED = frozenset({"input_topic"})
-_SHARED_GROUPS = ("kafka", "http", "log", "shutdown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +119,7 @@ class Executor:
     def _load(self, pool: WorkerPool) -> Settings:
         names = {"group_id": pool.name, "concurrency": pool.concurrency}
         targets = {"worker": _path(pool.worker), "reducer": None if pool.reducer is None else _path(pool.reducer)}
-        overrides = {**_nested(self._settings), **_nested(pool.settings), **names, **targets}
+        overrides = {**self._settings, **pool.settings, **names, **targets}
         return load_settings(os.environ, config_file=self._config_file, overrides=overrides)
 
 
@@ -144,10 +140,6 @@ def run(
     executor = Executor()
     executor.register(WorkerPool(worker, name, concurrency, reducer, flat))
     return executor.run(until)[name]
-
-
-def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(settings)
 
 
 def _path(target: Target) -> str:
@@ -187,6 +179,8 @@ def _health(settings: Settings, supervisor: Supervisor) -> HealthServer | None:
 
 def _check_messages(worker: type, reducer: type) -> None:
     """The reducer's Message is the worker's, where both are annotated."""
+    from consumer.avro import message_type_of  # only where user code is loaded: a supervisor stays small
+
     made, taken = message_type_of(worker), message_type_of(reducer)
     if made is not None and taken is not None and not issubclass(made, taken):
         raise TypeError(

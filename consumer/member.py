@@ -146,7 +146,7 @@ class Member:
             case Opened():
                 pass
             case m.Failed():
-                log.warning("checkpoint failed", topic=self.machine.policy.topic, partition=report.partition,
+                self._repeats.warning("checkpoint failed", key=(report.stage, report.error), topic=self.machine.policy.topic, partition=report.partition,
                             offset=report.offset, stage=report.stage, kind=report.kind.value, error=report.error)
                 self.telemetry.failed(report)
                 self.handle(report)
