@@ -16,8 +16,6 @@ from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from confluent_kafka import Producer
-
 from consumer import log as logs
 from consumer.checkpoint import decoder_for
 from consumer.core import messages as m
@@ -25,11 +23,11 @@ from consumer.core.flush import FlushPolicy
 from consumer.core.machine import Policy
 from consumer.core.retry import Backoff
 from consumer.errors import ConfigError, ExitCode, Stop
-from consumer.kafka.at_least_once import AtLeastOnce
-from consumer.kafka.conf import consumer_conf, make_client, producer_conf
+from consumer.kafka.conf import consumer_conf
 from consumer.kafka.preflight import Preflight, Topic
+from consumer.kafka.sinks import make_sink
 from consumer.kafka.source import Source, UnsupportedProtocol
-from consumer.kafka.transactor import Ready, Sink, Transactor
+from consumer.kafka.transactor import Ready, Sink
 from consumer.limits import CaughtUp, Limits
 from consumer.loading import encoder, encodings, make
 from consumer.member import Member
@@ -193,7 +191,7 @@ class MemberProcess:
     def _member(self, bench: Bench, outbox: SimpleQueue[Any], reducer: Any, topics: dict[str, Topic]) -> None:
         settings = self._settings
         telemetry = Telemetry(settings.input_topic, self._spec.index)
-        sink = self._sink(topics)
+        sink = make_sink(settings, self._spec.index, topics.values(), lambda: self._source)
         member = Member(
             self._policy(reducer), bench, outbox, sink, telemetry, self._listen, self._report,
             revoke_seconds=min(3.0, settings.shutdown.timeout_seconds / 2),
@@ -234,22 +232,6 @@ class MemberProcess:
         log.info("joining", topic=settings.input_topic, protocol=protocol, options_left_out=left_out)
         self._source = Source(conf, settings.input_topic, member)
         return self._source
-
-    def _sink(self, topics: dict[str, Topic]) -> Sink:
-        settings = self._settings
-        transactional = settings.delivery == "exactly_once"
-        conf = producer_conf(settings, member=self._spec.index, transactional=transactional)
-        largest = max(topic.max_bytes for topic in topics.values())
-        conf["message.max.bytes"] = min(max(largest, int(conf.get("message.max.bytes", 0))), 1_000_000_000)
-        timeout = settings.kafka.transaction_timeout_ms / 1000
-
-        def make_producer(delivered: Any) -> Producer:
-            client: Producer = make_client(Producer, conf, logging.getLogger("librdkafka"), on_delivery=delivered)
-            return client
-
-        if transactional:
-            return Transactor(make_producer, settings.input_topic, lambda: self._source.group_metadata(), timeout)
-        return AtLeastOnce(make_producer, settings.input_topic, lambda *args: self._source.commit(*args), timeout)
 
     def _start_sink(self, sink: Sink) -> None:
         """Settle what a predecessor with this identity left open, before joining the group."""
