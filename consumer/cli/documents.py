@@ -66,7 +66,8 @@ def documents_in(stream: BinaryIO, max_bytes: int, whole: Callable[[bytes], bool
             pending, pending_bytes = [], 0
         if pending:
             pending_bytes += len(line)
-            pending.append(line if pending_bytes <= max_bytes + _LINE_END else b"")
+            if pending_bytes <= max_bytes + _LINE_END:
+                pending.append(line)
         elif text and _is_json(text):
             yield Document(number, text) if len(text) <= max_bytes else _too_large(number, max_bytes)
         elif text:

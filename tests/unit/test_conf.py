@@ -86,6 +86,15 @@ def test_offsets_and_resets_are_the_consumers_own() -> None:
     assert "group.instance.id" not in made
 
 
+def test_what_the_consumer_owns_wins_over_options_that_slipped_through() -> None:
+    options = settings(isolation_level="read_uncommitted", acks="0", allow_auto_create_topics="true")
+    consumer, _ = conf.consumer_conf(options, member=0, group_protocol="classic")
+    producer = conf.producer_conf(options, member=0, transactional=True)
+    assert consumer["isolation.level"] == conf.reader_conf(options)["isolation.level"] == "read_committed"
+    assert producer["acks"] == conf.feeder_conf(options, largest_record=None)["acks"] == "all"
+    assert conf.admin_conf(options)["allow.auto.create.topics"] is False
+
+
 def test_the_consumer_protocol_loses_what_it_refuses_and_says_which() -> None:
     options = settings(session_timeout_ms="7000", heartbeat_interval_ms="500", max_poll_interval_ms="9000")
     made, left_out = conf.consumer_conf(options, member=0, group_protocol="consumer")

@@ -86,25 +86,27 @@ def test_a_line_that_is_too_large_costs_none_of_its_neighbours() -> None:
 
 
 class Endless(io.RawIOBase):
-    """50 MB in one line."""
+    """20 MB of `unit` over and over."""
 
-    def __init__(self) -> None:
-        self.left = 50_000_000
+    def __init__(self, unit: bytes) -> None:
+        self.unit = unit
+        self.left = 20_000_000
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer) -> int:
         size = min(len(buffer), self.left)
-        buffer[:size] = b"x" * size
+        buffer[:size] = (self.unit * (size // len(self.unit) + 1))[:size]
         self.left -= size
         return size
 
 
-def test_memory_stays_bounded_by_the_limit() -> None:
+@pytest.mark.parametrize("unit", [b"x", b"y" * 99 + b"\n"], ids=["one line", "many lines"])
+def test_memory_stays_bounded_by_the_limit(unit: bytes) -> None:
     tracemalloc.start()
     try:
-        (only,) = documents_in(io.BufferedReader(Endless()), 100_000, whole)
+        (only,) = documents_in(io.BufferedReader(Endless(unit)), 100_000, whole)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
