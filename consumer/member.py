@@ -14,7 +14,7 @@ from typing import Any
 from consumer.core import messages as m
 from consumer.core.machine import Machine, Policy
 from consumer.errors import ExitCode, Stop
-from consumer.kafka.failpoints import failpoint
+from consumer.failpoints import failpoint
 from consumer.kafka.source import Source
 from consumer.kafka.transactor import Sink
 from consumer.log import RateLimited, get_logger

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "consumer"
 
 # Each module or package imports only from those before it.
 LAYERS = (
-    *("errors", "records", "partitioning", "rest"),
+    *("errors", "failpoints", "records", "partitioning", "rest"),
     *("checkpoint", "worker", "reducer", "workers", "reducers", "limits"),
     *("avro", "schemas", "registry"),
     *("settings", "log", "metrics", "http", "loading", "protocol"),

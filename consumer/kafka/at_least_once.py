@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from consumer.core.messages import Outcome, Transact, TransactionEnded
 from consumer.errors import ConfigError
+from consumer.failpoints import failpoint
 from consumer.kafka.errors import Step, Verdict, classify, remedy
 from consumer.kafka.transactor import Ready, Result, produce_all
 from consumer.records import OutRecord
@@ -93,6 +94,7 @@ class AtLeastOnce:
         except KafkaException as error:
             return self._fail(Step.PRODUCE, error.args[0])
         self._current = self._flush
+        failpoint("after-produce")
         return None
 
     def _advanced(self, count: int) -> None:
@@ -104,6 +106,7 @@ class AtLeastOnce:
             return self._fail(Step.DELIVERY, self._failures[0])
         if left:
             return self._late(f"{left} records were not delivered in time")
+        failpoint("after-flush")
         self._answer = answer = []
         offsets = [TopicPartition(self._topic, at, offset, text) for at, (offset, text) in self._offsets.items()]
         self._current = self._await_commit
@@ -119,6 +122,7 @@ class AtLeastOnce:
         error = self._answer[0]
         if error is not None:
             return self._fail(Step.OFFSETS, error)
+        failpoint("after-commit")
         return self._end(self._ended(Outcome.COMMITTED, ""))
 
     def _fail(self, step: Step, error: KafkaError) -> Result:

@@ -19,8 +19,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from consumer.core.messages import Outcome, Transact, TransactionEnded
 from consumer.errors import ConfigError, Fenced
+from consumer.failpoints import failpoint
 from consumer.kafka.errors import Step, Verdict, classify, remedy
-from consumer.kafka.failpoints import failpoint
 from consumer.records import OutRecord
 
 STEP_SECONDS = 1.0

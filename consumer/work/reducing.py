@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from consumer.errors import PolicyStop
+from consumer.failpoints import failpoint
 from consumer.records import Item
 from consumer.reducer import Batch, Reducer
 from consumer.work.job import Job
 from consumer.work.lane import Lane, OpenBatch, Slot, single
-from consumer.work.publish import Source
+from consumer.work.publish import Source, size_of
 
 COMMIT_THREADS = 32
 
@@ -98,6 +99,7 @@ class Reducing:
         """Commit the open batch; False: it goes on beside the lane and `done` is called at its end."""
         assert lane.open is not None
         lane.commit_failed = False
+        failpoint("in-reducer")
         if self._inline:
             try:
                 self._publish(lane, self._reducer.commit(lane.open.batch))

@@ -2,7 +2,9 @@
 
 An action happens at the n-th passage (`@n`, default 1): `kill` (SIGKILL), `stop` (SIGSTOP), `kill-soon` (SIGKILL from
 another thread about a millisecond later, while the next call is under way), `abort` (the transaction is aborted).
-Only processes started with the variable set look at it; it is read once.
+Only processes started with the variable set look at it; it is read once. With `CHECKPOINT_FAILPOINTS_FIRED=FOLDER`
+each action happens once for all processes that share the folder, and leaves a file there that is named after the
+place and holds the process id: a test that cannot show that its fault happened has shown nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 
 VARIABLE = "CHECKPOINT_FAILPOINTS"
+FIRED = "CHECKPOINT_FAILPOINTS_FIRED"
 
 
 def _parse(text: str) -> dict[str, tuple[str, int]]:
@@ -32,7 +36,7 @@ def failpoint(name: str) -> bool:
         return False
     kind, left = _points[name]
     _points[name] = (kind, left - 1)
-    if left != 1:
+    if left != 1 or not _is_first(name):
         return False
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -41,3 +45,15 @@ def failpoint(name: str) -> bool:
     elif kind == "kill-soon":
         threading.Timer(0.001, os.kill, (os.getpid(), signal.SIGKILL)).start()
     return kind == "abort"
+
+
+def _is_first(name: str) -> bool:
+    folder = os.environ.get(FIRED)
+    if folder is None:
+        return True
+    try:
+        with Path(folder, name).open("x") as mark:
+            mark.write(str(os.getpid()))
+    except FileExistsError:
+        return False
+    return True
