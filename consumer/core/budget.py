@@ -1,8 +1,11 @@
-"""The member's memory budget: when to stop taking input in, and when to go on."""
+"""The member's memory budget: when to stop taking input in, of which partitions, and when to go on."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+
+from consumer.core.partition import Partition, State
 
 HOLD_SECONDS = 1.0
 """How long a full budget is met by not polling, which keeps the prefetch, before partitions are paused."""
@@ -13,16 +16,50 @@ class Budget:
     """Full from `max_bytes` on, until half of it is free again (hysteresis).
 
     What is held may pass the limit by one poll; a record larger than the budget is admitted when nothing else is held.
+
+    A partition that gets nothing done for HOLD_SECONDS (a retry that waits, a slow commit) must not hold up the
+    others: it takes in no more than its share, and what it has is set aside, at most half of the budget.
     """
 
     max_bytes: int
     full: bool = False
+    room: int = 0
+    """Bytes that may still be taken in."""
     since: float = 0.0
+    _share: int = 0
 
-    def update(self, held_bytes: int, now: float) -> bool:
-        """Take in what is held now; returns whether the partitions should be paused."""
-        if not self.full and held_bytes >= self.max_bytes:
+    def update(self, partitions: Collection[Partition], now: float) -> None:
+        """Take in what is held now."""
+        self._share = self.max_bytes // max(1, 2 * len(partitions))
+        waiting = sum(partition.raw_bytes for partition in partitions if _stalled(partition, now))
+        held = sum(partition.held_bytes for partition in partitions) - waiting
+        limit = self.max_bytes - min(waiting, self.max_bytes // 2)
+        # Open batches that the reducer declines to close do not shrink: with nothing else held they are no reason
+        # to wait for half of the budget.
+        rests = not any(partition.raw_bytes or partition.finished for partition in partitions)
+        if not self.full and held >= limit:
             self.full, self.since = True, now
-        elif self.full and held_bytes <= self.max_bytes // 2:
+        elif self.full and (held <= limit // 2 or (rests and held < limit)):
             self.full = False
-        return self.full and now >= self.since + HOLD_SECONDS
+        self.room = max(0, limit - held)
+
+    def takes(self, partition: Partition, now: float) -> bool:
+        """Whether the partition should be fetched now; what is paused stays so until it is below its share."""
+        if self.full:
+            return not partition.paused and now < self.since + HOLD_SECONDS
+        return partition.raw_bytes < self._share or not (partition.paused or _stalled(partition, now))
+
+    def next_at(self, partitions: Collection[Partition]) -> float | None:
+        """When a partition that is fetched now may have to be paused; None: not while nothing else happens."""
+        times = []
+        for partition in partitions:
+            if partition.state is State.RUNNING and not partition.paused:
+                if self.full:
+                    times.append(self.since + HOLD_SECONDS)
+                if partition.in_work and partition.raw_bytes >= self._share:
+                    times.append(partition.progressed_at + HOLD_SECONDS)
+        return min(times, default=None)
+
+
+def _stalled(partition: Partition, now: float) -> bool:
+    return partition.in_work > 0 and now >= partition.progressed_at + HOLD_SECONDS

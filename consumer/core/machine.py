@@ -190,7 +190,7 @@ class Machine:
     # ------------------------------------------------------------------------------------------------ work
 
     def _records(self, event: m.Records, now: float) -> None:
-        self._input_ready = bool(event.chunks)
+        self._input_ready = event.more
         for fetched in event.chunks:
             partition = self.partitions.get(fetched.partition)
             if partition is None or partition.state is not State.RUNNING:

@@ -67,9 +67,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What one poll returned; empty: no input is ready."""
+    """What one poll returned; `more`: it took all it may take at once, so that more input is probably ready."""
 
     chunks: Sequence[Chunk]
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""When a failed attempt is tried again: exponential backoff with full jitter."""
+"""When failed work is tried again: exponential backoff with full jitter, and the count of its tries."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ class Backoff:
         except OverflowError:
             ceiling = self.max_seconds
         return random.uniform(0.0, ceiling)
+
+
+@dataclass(slots=True)
+class Attempts:
+    """How often one checkpoint, or one batch's commit, failed, and since when (monotonic seconds)."""
+
+    since: float
+    count: int = 0
+    counted: int = 0
+    """Those that count towards `CONSUMER_RETRY__MAX_ATTEMPTS`: all but the transient ones."""

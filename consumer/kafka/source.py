@@ -72,9 +72,9 @@ class Source:
         if most > 1:
             messages += self._consumer.consume(most - 1, 0)
             self._raise()
-        return self._sort(messages)
+        return self._sort(messages, len(messages) == most)
 
-    def _sort(self, messages: Sequence[Message]) -> tuple[Records, list[EndReached]]:
+    def _sort(self, messages: Sequence[Message], more: bool) -> tuple[Records, list[EndReached]]:
         by_partition: dict[int, tuple[list[Message], list[int], int]] = {}
         ends: list[EndReached] = []
         for message in messages:
@@ -95,7 +95,7 @@ class Source:
             Chunk(number, records, offsets, sum(map(len, records)))
             for number, (records, offsets, _) in by_partition.items()
         ]
-        return Records(chunks), ends
+        return Records(chunks, more), ends
 
     def _event(self, message: Message, error: KafkaError) -> None:
         """An error that came in place of a record: none is ever skipped in silence."""
