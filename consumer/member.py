@@ -63,6 +63,7 @@ class Member:
         self._seeks: dict[int, int | None] = {}
         self._resumes: set[int] = set()
         self._average_bytes = 50_000
+        self._more = False
         self._repeats = RateLimited(log, 10.0)
         self._do: dict[type, Callable[[Any], None]] = {
             m.Locate: lambda c: self._locating.__setitem__(c.partition, c.epoch),
@@ -114,18 +115,32 @@ class Member:
             self._collect(max(wait, BUSY_SECONDS))
             self.telemetry.spend("hold", now)
             return
-        if machine.in_work or self._sink.busy or self._seeks or self._locating:
+        if machine.in_work and not self._more:
+            # Results are nearer than input: they wake this thread, where new input would have to wait for a poll.
+            self._collect(min(wait, BUSY_SECONDS))
+            wait = 0.0
+        elif machine.in_work or self._sink.busy or self._seeks or self._locating:
             wait = min(wait, BUSY_SECONDS)
         room = machine.policy.memory_bytes - machine.held_bytes
         most = max(1, min(POLL_RECORDS, room // self._average_bytes))
-        records, ends = source.poll(wait, most)
+        records, others = source.poll(wait, most)
+        if self._seeks:
+            records, others = self._placed(records, others)
+        self._more = records.more
         polled = self.telemetry.spend("poll", now)
         for chunk in records.chunks:
             mean = chunk.size_bytes // len(chunk.offsets) + 1
             self._average_bytes += (mean - self._average_bytes) // 8
             self.telemetry.consumed(chunk)
-        self.handle(records, *ends)
+        self.handle(records, *others)
         self.telemetry.spend("handle", polled)
+
+    def _placed(
+        self, records: m.Records, others: list[m.EndReached | m.OutOfRange]
+    ) -> tuple[m.Records, list[m.EndReached | m.OutOfRange]]:
+        """Without what was fetched from before a seek that is still to be made: it would look like a hole."""
+        chunks = [chunk for chunk in records.chunks if chunk.partition not in self._seeks]
+        return m.Records(chunks, records.more), [event for event in others if event.partition not in self._seeks]
 
     def _collect(self, wait: float = 0.0) -> None:
         """Take in what the work thread reported, waiting for the first report for at most `wait` seconds."""

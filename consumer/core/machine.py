@@ -6,38 +6,21 @@ commands into calls, the work thread runs user code. `now` is monotonic seconds.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from consumer.core import messages as m
 from consumer.core.budget import Budget
-from consumer.core.flush import Flusher, FlushPolicy, Phase
-from consumer.core.partition import Attempts, Partition, State, cut, decode_metadata
-from consumer.core.retry import Backoff
+from consumer.core.flush import Flusher, Phase
+from consumer.core.partition import Partition, State, cut, decode_metadata
+from consumer.core.policy import Policy
+from consumer.core.retrying import Retries
 from consumer.errors import ExitCode
-from consumer.limits import Limits
+
+__all__ = ["Machine", "Policy"]
 
 _LEAVING = (State.DRAINING, State.DRAINED, State.ENDING, State.ENDED)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Everything the machine's decisions depend on; sizes in bytes, times in seconds."""
-
-    topic: str = "input"
-    flush: FlushPolicy = field(default_factory=FlushPolicy)
-    memory_bytes: int = 64 * 1024 * 1024
-    retry: Backoff = field(default_factory=lambda: Backoff(0.5, 1.5, 60.0))
-    retry_attempts: int = 8
-    retry_elapsed_seconds: float = 900.0
-    reduces: bool = False
-    """There is a reducer: batches are open until it closes them."""
-    positions: bool = False
-    """The reducer has a `start_offset` of its own."""
-    limits: Limits = field(default_factory=Limits)
 
 
 class Machine:
@@ -47,15 +30,14 @@ class Machine:
         self.policy = policy
         self.partitions: dict[int, Partition] = {}
         self.flusher = Flusher(policy.flush, random)
+        self.retries = Retries(policy, random)
         self.budget = Budget(policy.memory_bytes)
         self.stop_deadline: float | None = None
         self.finished = False
         self.limit_reached = False
-        self._random = random
         self._epochs = 0
         self._input_ready = False
         self._progressed_at = 0.0
-        self._timers: list[tuple[float, int, int, int]] = []
         self._out: list[m.Command] = []
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             m.Assigned: self._assigned,
@@ -65,6 +47,7 @@ class Machine:
             m.Revoked: self._revoked,
             m.Records: self._records,
             m.EndReached: self._end_reached,
+            m.OutOfRange: self._out_of_range,
             m.Worked: self._worked,
             m.Answered: self._answered,
             m.Drained: self._drained,
@@ -87,17 +70,11 @@ class Machine:
 
     def wake_at(self, now: float) -> float:
         """The time at which a Tick is due, at most a second ahead."""
-        times = [now + 1.0]
-        due = self._due_at(now)
-        if due is not None:
-            times.append(due)
-        if self._timers:
-            times.append(self._timers[0][0])
-        if self.stop_deadline is not None:
-            times.append(self.stop_deadline)
+        partitions = self.partitions.values()
+        times = [self._due_at(), self.retries.next_at(), self.stop_deadline, self.budget.next_at(partitions)]
         if self.policy.reduces:
-            times.extend(at for p in self.partitions.values() if (at := self._ask_at(p)) is not None)
-        return min(times)
+            times += map(self._ask_at, partitions)
+        return min((at for at in times if at is not None), default=now + 1.0, key=lambda at: min(at, now + 1.0))
 
     @property
     def holding(self) -> bool:
@@ -110,6 +87,11 @@ class Machine:
         return sum(partition.held_bytes for partition in self.partitions.values())
 
     @property
+    def room(self) -> int:
+        """Bytes that may still be taken in."""
+        return self.budget.room
+
+    @property
     def in_work(self) -> int:
         """Records that the work thread has and has not finished with."""
         return sum(partition.in_work for partition in self.partitions.values())
@@ -117,9 +99,7 @@ class Machine:
     @property
     def ended(self) -> list[int]:
         """The partitions of a bounded run that are done, committed to their end."""
-        return [
-            p.number for p in self.partitions.values() if p.state is State.ENDED and not p.finished
-        ]
+        return [p.number for p in self.partitions.values() if p.state is State.ENDED and not p.finished]
 
     def drained(self, numbers: Sequence[int]) -> bool:
         """Whether these partitions have nothing left to do or to publish."""
@@ -169,10 +149,7 @@ class Machine:
             partition.state = State.DRAINED
             return
         partition.state = State.RUNNING
-        self._emit(m.Seek(partition.number, offset))
-        if not self.budget.full:
-            partition.paused = False
-            self._emit(m.Resume([partition.number]))
+        self._emit(m.Seek(partition.number, offset))  # housekeeping resumes it
 
     def _revoking(self, event: m.Revoking, now: float) -> None:
         for number in event.partitions:
@@ -190,16 +167,17 @@ class Machine:
     # ------------------------------------------------------------------------------------------------ work
 
     def _records(self, event: m.Records, now: float) -> None:
-        self._input_ready = event.more
+        self._input_ready = False
         for fetched in event.chunks:
             partition = self.partitions.get(fetched.partition)
             if partition is None or partition.state is not State.RUNNING:
                 continue  # revoked, or ended: not counted as delivered, so never committed
+            self._input_ready = True
             end = self.policy.limits.ends.get(partition.number)
             ended = end is not None and fetched.offsets[-1] >= end - 1
             if ended:
                 fetched = cut(fetched, 0, sum(1 for offset in fetched.offsets if offset < (end or 0)))
-            chunk = partition.deliver(fetched) if fetched.offsets else None
+            chunk = partition.deliver(fetched, now) if fetched.offsets else None
             if chunk is not None:
                 condemned = {at: why for at, why in partition.condemned.items() if at <= chunk.offsets[-1]}
                 self._emit(m.Submit(chunk, partition.epoch, condemned))
@@ -210,61 +188,50 @@ class Machine:
         partition = self._current(event.partition, event.epoch)
         if partition is None:
             return
-        self._progressed_at = now
+        self._progressed_at = partition.progressed_at = now
         partition.in_work -= event.processed
-        partition.raw_bytes = max(0, partition.raw_bytes - event.freed_bytes)
-        if event.items:
-            partition.finish(event.items, now)
+        partition.raw_bytes -= event.freed_bytes
+        partition.finish(event.items, now)
         if event.batch_messages and (event.items or not partition.batch_messages):
             partition.batch_since = now
         partition.batch_messages, partition.batch_bytes = event.batch_messages, event.batch_bytes
         if partition.batch_bytes > self.policy.memory_bytes:
-            self._fail(
-                ExitCode.POLICY,
-                f"the open batch of {self.policy.topic}/{partition.number} holds {partition.batch_bytes} bytes in "
-                f"{partition.batch_messages} messages, more than CONSUMER_MEMORY__MAX_BYTES={self.policy.memory_bytes}:"
-                " let the reducer's should_close_batch close earlier, or raise CONSUMER_MEMORY__MAX_BYTES",
-            )
+            self._outgrown(partition)
         partition.met_limit = partition.met_limit or event.met_limit
         if event.past_limit:
             self._end(partition)
+
+    def _outgrown(self, partition: Partition) -> None:
+        held = sum(each.batch_bytes for each in self.partitions.values())
+        self._fail(
+            ExitCode.POLICY,
+            f"the open batch of {self.policy.topic}/{partition.number} holds {partition.batch_bytes} bytes in "
+            f"{partition.batch_messages} messages, all open batches {held} bytes, of "
+            f"CONSUMER_MEMORY__MAX_BYTES={self.policy.memory_bytes}: let the reducer's should_close_batch close "
+            "earlier, or raise CONSUMER_MEMORY__MAX_BYTES",
+        )
 
     def _answered(self, event: m.Answered, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
         if partition is not None:
             partition.asking = False
-            partition.declined_at = partition.batch_messages
+            partition.closing = partition.batch_messages > 0 and not event.declined
+            if event.declined:
+                partition.declined_at = partition.batch_messages
             partition.batch_since = now
 
     def _drained(self, event: m.Drained, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
-        if partition is not None:
-            if partition.state is State.DRAINING:
-                partition.state = State.DRAINED
-            elif partition.state is State.ENDING:
-                partition.state = State.ENDED
+        if partition is not None and partition.state in (State.DRAINING, State.ENDING):
+            partition.state = State.DRAINED if partition.state is State.DRAINING else State.ENDED
+            partition.abandon()
 
     def _failed(self, event: m.Failed, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
-        if partition is None:
-            return
-        attempts = partition.attempts.setdefault(event.offset, Attempts(0, now))
-        attempts.count += 1
-        where = f"{self.policy.topic}/{partition.number} offset {event.offset}"
-        transient = event.kind is m.FailureKind.TRANSIENT
-        if transient and now - attempts.since >= self.policy.retry_elapsed_seconds:
-            self._fail(
-                ExitCode.POLICY,
-                f"{where} failed for {now - attempts.since:.0f} s (CONSUMER_RETRY__MAX_ELAPSED_SECONDS) with "
-                f"{event.error}: mend what the worker depends on and start again; nothing was skipped",
-            )
-        elif event.kind is m.FailureKind.PERMANENT or (
-            not transient and attempts.count >= self.policy.retry_attempts
-        ):
-            self._emit(m.DeadLetter(partition.number, partition.epoch, event.offset, attempts.count))
-        else:
-            due = now + self.policy.retry.delay(attempts.count, self._random)
-            heapq.heappush(self._timers, (due, partition.number, partition.epoch, event.offset))
+        if partition is not None and partition.state in (State.RUNNING, State.DRAINING, State.ENDING):
+            command = self.retries.failed(partition, event, now)
+            if command is not None:
+                self._emit(command)
 
     # ---------------------------------------------------------------------------------------- transactions
 
@@ -277,13 +244,13 @@ class Machine:
             return
         numbers = list(flusher.taken)
         culprit = flusher.culprit(self.partitions) if event.outcome is m.Outcome.REFUSED else None
-        if event.outcome is m.Outcome.FENCED and flusher.rebuilds:
+        if event.outcome is m.Outcome.FENCED and flusher.fences:
             self._fail(
                 ExitCode.FENCED,
                 "another instance uses this member's transactional.id (fenced again right after a new producer): "
                 "give each process its own CONSUMER_INSTANCE_ID",
             )
-        flusher.failed(event.outcome, now)
+        flusher.failed(event.outcome, self.partitions, now)
         if culprit is not None:
             self._condemn(culprit, event.error)
         if flusher.phase is Phase.REBUILDING:
@@ -292,31 +259,40 @@ class Machine:
     def _settled(self, event: m.Settled, now: float) -> None:
         if self.flusher.phase is not Phase.REBUILDING:
             return
-        moved, lost = self.flusher.settled(self.partitions, event.committed, now)
+        moved, lost = self.flusher.settled(self.partitions, event.committed)
         self._moved(moved)
         for partition in lost:
-            self._rewind(partition, partition.committed)
-            partition.state = State.LOCATING
-            self._emit(m.Locate(partition.number, partition.epoch))
+            self._start_over(partition)
 
     def _condemn(self, partition: Partition, error: str) -> None:
         """The broker refuses the first finished item of this partition whatever is with it."""
         item = partition.finished[0]
-        where = f"{self.policy.topic}/{partition.number} offsets {item.first}-{item.last}"
         if item.dead or self.policy.reduces:
             what = "the dead letter" if item.dead else "the result"
+            where = f"{self.policy.topic}/{partition.number} offsets {item.first}-{item.last}"
             self._fail(ExitCode.POLICY, f"the broker refuses {what} of {where}: {error}; nothing was skipped")
             return
         partition.condemned[item.first] = error
-        self._rewind(partition, item.first)
-        partition.state = State.RUNNING
-        self._emit(m.Seek(partition.number, item.first))
+        self._start_over(partition)
 
-    def _rewind(self, partition: Partition, offset: int | None) -> None:
+    def _start_over(self, partition: Partition) -> None:
+        """Drop what is not committed, and fetch it again unless the partition is on its way to another owner.
+
+        Paused and not RUNNING until it is located and sought: a record that is fetched from the old position in
+        between would be taken for the next one, and what lies before it be skipped.
+        """
         self._emit(m.Drop(partition.number, partition.epoch))
         self.flusher.forget(partition.number)
         self._epochs += 1
-        partition.rewind(self._epochs, offset or 0)
+        partition.rewind(self._epochs)
+        if partition.state in (State.DRAINING, State.DRAINED):
+            partition.state = State.DRAINED
+            return
+        if not partition.paused:
+            partition.paused = True
+            self._emit(m.Pause([partition.number]))
+        partition.state = State.LOCATING
+        self._emit(m.Locate(partition.number, partition.epoch))
 
     def _moved(self, partitions: Sequence[Partition]) -> None:
         for partition in partitions:
@@ -363,14 +339,17 @@ class Machine:
     # ----------------------------------------------------------------------------------------- housekeeping
 
     def _housekeep(self, now: float) -> None:
-        self._fire_timers(now)
+        for retry in self.retries.due(now):
+            partition = self._current(retry.partition, retry.epoch)
+            if partition is not None and partition.state in (State.RUNNING, State.ENDING):
+                self._emit(retry)
         self._pause(now)
         if self.policy.reduces:
             self._ask(now)
         for partition in self.partitions.values():
             if partition.at_end and partition.in_work == 0 and (self.limit_reached or partition.met_limit):
                 self._end(partition)
-        due = self._due_at(now)
+        due = self._due_at()
         if due is not None and due <= now:
             self._emit(self.flusher.begin(self.partitions.values(), now))
         if self.stop_deadline is not None and not self.finished:
@@ -378,11 +357,13 @@ class Machine:
                 self.finished = True
                 self._emit(m.Finish())
 
-    def _due_at(self, now: float) -> float | None:
-        urgent = self.budget.full or any(p.state in _LEAVING for p in self.partitions.values())
-        stalled = now >= self._progressed_at + self.policy.flush.linger_seconds
-        idle = not self._input_ready and (stalled or not self.in_work)
-        return self.flusher.due_at(self.partitions.values(), idle=idle, urgent=urgent)
+    def _due_at(self) -> float | None:
+        idle_at = None
+        if not self._input_ready:
+            idle_at = self._progressed_at + self.policy.flush.linger_seconds if self.in_work else 0.0
+        partitions = self.partitions.values()
+        urgent = self.budget.full or any(p.state in _LEAVING and p.finished for p in partitions)
+        return self.flusher.due_at(partitions, idle_at=idle_at, urgent=urgent)
 
     def _ask(self, now: float) -> None:
         """Ask with None where nothing more of the partition is ready and the linger has passed, or the batch is old."""
@@ -393,30 +374,34 @@ class Machine:
                 self._emit(m.Ask(partition.number, partition.epoch))
 
     def _ask_at(self, partition: Partition) -> float | None:
-        if partition.state is not State.RUNNING or not partition.batch_messages or partition.asking:
+        if partition.state is not State.RUNNING or not partition.batch_messages:
+            return None
+        if partition.asking or partition.closing:
             return None
         at = partition.batch_since + self.policy.flush.max_seconds
-        if partition.batch_messages != partition.declined_at:
-            if self.budget.full:
-                return partition.batch_since
-            if partition.in_work == 0 and not self._input_ready:
-                return min(at, self.flusher.linger_until)
-        return at
-
-    def _fire_timers(self, now: float) -> None:
-        while self._timers and self._timers[0][0] <= now:
-            _, number, epoch, offset = heapq.heappop(self._timers)
-            if self._current(number, epoch) is not None:
-                self._emit(m.Retry(number, epoch, offset))
+        if partition.batch_messages == partition.declined_at:
+            return at
+        if self.budget.full:
+            return partition.batch_since
+        if partition.in_work:
+            return at
+        # While other partitions have input, a poll without this one's says little: its own linger must have passed.
+        quiet = partition.progressed_at + self.policy.flush.linger_seconds if self._input_ready else 0.0
+        return min(at, max(quiet, self.flusher.linger_until))
 
     def _pause(self, now: float) -> None:
-        paused = self.budget.update(self.held_bytes, now)
-        change = [p for p in self.partitions.values() if p.state is State.RUNNING and p.paused != paused]
-        if change and (paused or not self.budget.full):
-            for partition in change:
-                partition.paused = paused
-            numbers = [partition.number for partition in change]
-            self._emit(m.Pause(numbers) if paused else m.Resume(numbers))
+        """Fetch what the budget allows to be fetched; end where open batches fill it and are all declined."""
+        partitions = [partition for partition in self.partitions.values() if partition.state is State.RUNNING]
+        self.budget.update(self.partitions.values(), now)
+        pause = [p for p in partitions if not p.paused and not self.budget.takes(p, now)]
+        resume = [p for p in partitions if p.paused and self.budget.takes(p, now)]
+        for change, command in ((pause, m.Pause), (resume, m.Resume)):
+            if change:
+                self._emit(command([partition.number for partition in change]))
+        for partition in (*pause, *resume):
+            partition.paused = not partition.paused
+        if self.budget.full and partitions and all(partition.declined for partition in self.partitions.values()):
+            self._outgrown(max(partitions, key=lambda partition: partition.batch_bytes))
 
     def _current(self, number: int, epoch: int) -> Partition | None:
         partition = self.partitions.get(number)

@@ -82,6 +82,15 @@ class EndReached:
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfRange:
+    """The offset to fetch next does not exist: retention overtook the group, or the topic was made anew."""
+
+    partition: int
+    offset: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Worked:
     """What the work thread did for one partition since its last report.
 
@@ -103,10 +112,11 @@ class Worked:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The reducer was asked with None and either closed the batch (its item has come) or declined."""
+    """The reducer was asked with None and either closed the batch (its item has come or will) or declined."""
 
     partition: int
     epoch: int
+    declined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +202,7 @@ Event = (
     | Revoked
     | Records
     | EndReached
+    | OutOfRange
     | Worked
     | Answered
     | Drained

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from consumer.core.messages import Chunk, EndReached, Records
-from consumer.errors import ConfigError, Fenced, PolicyStop
+from consumer.core.messages import Chunk, EndReached, OutOfRange, Records
+from consumer.errors import ConfigError, Fenced
 from consumer.kafka.conf import make_client
 from consumer.log import RateLimited, get_logger
 
@@ -59,7 +59,7 @@ class Source:
 
     # ------------------------------------------------------------------------------------------------ records
 
-    def poll(self, seconds: float, most: int) -> tuple[Records, list[EndReached]]:
+    def poll(self, seconds: float, most: int) -> tuple[Records, list[EndReached | OutOfRange]]:
         """Wait up to `seconds` for a record, then take what else is there without waiting, `most` in all.
 
         `poll` returns with the first record, where `consume` would wait for all it was asked for.
@@ -74,16 +74,15 @@ class Source:
             self._raise()
         return self._sort(messages, len(messages) == most)
 
-    def _sort(self, messages: Sequence[Message], more: bool) -> tuple[Records, list[EndReached]]:
+    def _sort(self, messages: Sequence[Message], more: bool) -> tuple[Records, list[EndReached | OutOfRange]]:
         by_partition: dict[int, tuple[list[Message], list[int], int]] = {}
-        ends: list[EndReached] = []
+        others: list[EndReached | OutOfRange] = []
         for message in messages:
             error = message.error()
             if error is not None:
-                if error.code() == KafkaError._PARTITION_EOF:
-                    ends.append(EndReached(message.partition(), message.offset()))
-                else:
-                    self._event(message, error)
+                event = self._event(message, error)
+                if event is not None:
+                    others.append(event)
                 continue
             number = message.partition()
             found = by_partition.get(number)
@@ -95,21 +94,20 @@ class Source:
             Chunk(number, records, offsets, sum(map(len, records)))
             for number, (records, offsets, _) in by_partition.items()
         ]
-        return Records(chunks, more), ends
+        return Records(chunks, more), others
 
-    def _event(self, message: Message, error: KafkaError) -> None:
+    def _event(self, message: Message, error: KafkaError) -> EndReached | OutOfRange | None:
         """An error that came in place of a record: none is ever skipped in silence."""
-        code = error.code()
-        where = f"{self._topic}/{message.partition()}"
+        code, partition = error.code(), message.partition()
+        if code == KafkaError._PARTITION_EOF:
+            return EndReached(partition, message.offset())
         if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            raise PolicyStop(
-                f"{where}: the next offset {message.offset()} is out of range ({error.str()}): retention overtook this "
-                "group or the topic was recreated; nothing is skipped by itself: choose a position with "
-                "`checkpoint-consumer seek` and start again"
-            )
+            return OutOfRange(partition, message.offset(), error.str())
+        where = f"{self._topic}/{partition}"
         self._judge(error, where)
-        self._repeats.warning("fetch failed", key=(where, code), topic=self._topic, partition=message.partition(),
-                              error=f"{error.name()}: {error.str()}")
+        text = f"{error.name()}: {error.str()}"
+        self._repeats.warning("fetch failed", key=(where, code), topic=self._topic, partition=partition, error=text)
+        return None
 
     def _judge(self, error: KafkaError, where: str) -> None:
         code = error.code()
