@@ -44,10 +44,10 @@ class Budget:
         self.room = max(0, limit - held)
 
     def takes(self, partition: Partition, now: float) -> bool:
-        """Whether the partition should be fetched now; what is paused stays so until it is below its share."""
+        """Whether the partition should be fetched now; what is paused stays so until it is down to its share."""
         if self.full:
             return not partition.paused and now < self.since + HOLD_SECONDS
-        return partition.raw_bytes < self._share or not (partition.paused or _stalled(partition, now))
+        return partition.raw_bytes <= self._share or not (partition.paused or _stalled(partition, now))
 
     def next_at(self, partitions: Collection[Partition]) -> float | None:
         """When a partition that is fetched now may have to be paused; None: not while nothing else happens."""
@@ -56,7 +56,7 @@ class Budget:
             if partition.state is State.RUNNING and not partition.paused:
                 if self.full:
                     times.append(self.since + HOLD_SECONDS)
-                if partition.in_work and partition.raw_bytes >= self._share:
+                if partition.in_work and partition.raw_bytes > self._share:
                     times.append(partition.progressed_at + HOLD_SECONDS)
         return min(times, default=None)
 

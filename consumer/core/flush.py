@@ -5,7 +5,8 @@
                           │ └─refused, unknown, fenced─▶ REBUILDING ──settled──▶ IDLE
     settled: the committed offsets decide for each partition whether its items were published.
 
-After a refused record its partitions go one per transaction, then fewer and fewer items, until the culprit is alone.
+After a refused record the partitions of its transaction go one per transaction, then fewer and fewer items, until the
+culprit is alone.
 """
 
 from __future__ import annotations
@@ -39,6 +40,14 @@ class Taken:
     next_offset: int
 
 
+@dataclass(slots=True)
+class Suspects:
+    """While a refused record is looked for: the first `items` of a partition, at most `limit` per transaction."""
+
+    items: int
+    limit: int
+
+
 @dataclass(frozen=True, slots=True)
 class FlushPolicy:
     """The limits of one transaction, `CONSUMER_BATCH__*`; sizes in bytes, times in seconds."""
@@ -58,31 +67,31 @@ class Flusher:
     random: Random
     phase: Phase = Phase.IDLE
     taken: dict[int, Taken] = field(default_factory=dict)
-    narrow: dict[int, int] = field(default_factory=dict)
-    """Partition → most items in its next transaction, while a refused record is looked for."""
+    narrow: dict[int, Suspects] = field(default_factory=dict)
+    """By partition; each has at least that many finished items. While there is one, nothing else is published."""
     failures: int = 0
-    rebuilds: int = 0
-    """Rebuilds since the last commit."""
+    fences: int = 0
+    """How often a newer producer was met since the last commit."""
     not_before: float = 0.0
     linger_until: float = 0.0
     started_at: float = 0.0
 
-    def due_at(self, partitions: Iterable[Partition], *, idle: bool, urgent: bool) -> float | None:
-        """The time from which a transaction may begin (it may lie in the past); None: nothing to publish."""
-        messages = size = 0
-        oldest: float | None = None
-        for partition in partitions:
-            if partition.finished:
-                size += partition.finished_bytes
-                messages += partition.finished_messages
-                oldest = partition.oldest_finished if oldest is None else min(oldest, partition.oldest_finished)
-        if oldest is None or self.phase is not Phase.IDLE:
+    def due_at(self, partitions: Iterable[Partition], *, idle_at: float | None, urgent: bool) -> float | None:
+        """The time from which a transaction may begin (it may lie in the past); None: nothing to publish.
+
+        `idle_at`: from when on no more is to be expected; None: more input is ready.
+        """
+        pending = [partition for partition in partitions if partition.finished]
+        if not pending or self.phase is not Phase.IDLE:
             return None
+        messages = sum(partition.finished_messages for partition in pending)
+        size = sum(partition.finished_bytes for partition in pending)
         if urgent or self.narrow or messages >= self.policy.max_messages or size >= self.policy.max_bytes:
             return self.not_before
-        if idle:
-            return max(self.not_before, min(self.linger_until, oldest + self.policy.max_seconds))
-        return max(self.not_before, oldest + self.policy.max_seconds)
+        at = min(partition.oldest_finished for partition in pending) + self.policy.max_seconds
+        if idle_at is not None:
+            at = min(at, max(idle_at, self.linger_until))
+        return max(self.not_before, at)
 
     def begin(self, partitions: Iterable[Partition], now: float) -> Transact:
         """Take finished items of all partitions, whole items only, up to the limits."""
@@ -91,9 +100,9 @@ class Flusher:
         self.taken = {}
         messages = size = 0
         for partition in self._candidates(partitions):
-            limit = self.narrow.get(partition.number, len(partition.finished))
+            suspects = self.narrow.get(partition.number)
             items = 0
-            for item in islice(partition.finished, limit):
+            for item in islice(partition.finished, suspects.limit if suspects else None):
                 if messages and (messages >= self.policy.max_messages or size >= self.policy.max_bytes):
                     break
                 outs.extend(item.outs)
@@ -117,16 +126,15 @@ class Flusher:
     def committed(self, partitions: Mapping[int, Partition], now: float) -> list[Partition]:
         """The transaction is visible: forget its items; returns the partitions that moved."""
         self.phase = Phase.IDLE
-        self.failures = self.rebuilds = 0
-        self.linger_until = self.started_at + max(self.policy.linger_seconds, now - self.started_at)
-        self.linger_until = max(self.linger_until, now)
-        moved = [partition for number in self.taken if (partition := self._owned(partitions, number)) is not None]
+        self.failures = self.fences = 0
+        self.linger_until = now + max(self.policy.linger_seconds, now - self.started_at)
+        moved = self._owned(partitions)
         for partition in moved:
-            self._settle(partition, now)
+            self._settle(partition)
         self.taken = {}
         return moved
 
-    def failed(self, outcome: Outcome, now: float) -> None:
+    def failed(self, outcome: Outcome, partitions: Mapping[int, Partition], now: float) -> None:
         """The transaction is not (or not known to be) visible: keep its items."""
         self.failures += 1
         self.not_before = now + self.policy.backoff.delay(self.failures, self.random)
@@ -135,25 +143,24 @@ class Flusher:
             self.taken = {}
             return
         self.phase = Phase.REBUILDING
-        self.rebuilds += 1
-        if outcome is Outcome.REFUSED:
+        if outcome is Outcome.FENCED:
+            self.fences += 1
+        elif outcome is Outcome.REFUSED:
             self.not_before = now
             alone = len(self.taken) == 1
-            for number, taken in self.taken.items():
-                self.narrow[number] = max(1, taken.items // 2) if alone else taken.items
+            for partition in self._owned(partitions):
+                items = self.taken[partition.number].items
+                self.narrow[partition.number] = Suspects(items, max(1, items // 2) if alone else items)
 
     def settled(
-        self, partitions: Mapping[int, Partition], committed: Mapping[int, int | None], now: float
+        self, partitions: Mapping[int, Partition], committed: Mapping[int, int | None]
     ) -> tuple[list[Partition], list[Partition]]:
         """The committed offsets decide; returns (partitions that moved, partitions whose offsets fit neither way)."""
         moved, lost = [], []
-        for number, taken in self.taken.items():
-            partition = self._owned(partitions, number)
-            if partition is None:
-                continue
-            found = committed.get(number)
-            if found == taken.next_offset:
-                self._settle(partition, now)
+        for partition in self._owned(partitions):
+            found = committed.get(partition.number)
+            if found == self.taken[partition.number].next_offset:
+                self._settle(partition)
                 moved.append(partition)
             elif found != partition.committed:
                 lost.append(partition)
@@ -163,21 +170,27 @@ class Flusher:
 
     def culprit(self, partitions: Mapping[int, Partition]) -> Partition | None:
         """After REFUSED: the partition whose single item was the whole transaction, if it has come to that."""
-        if len(self.taken) != 1:
+        if len(self.taken) != 1 or any(taken.items != 1 for taken in self.taken.values()):
             return None
-        ((number, taken),) = self.taken.items()
-        return self._owned(partitions, number) if taken.items == 1 else None
+        return next(iter(self._owned(partitions)), None)
 
     def forget(self, number: int) -> None:
         """The partition is gone or rewound."""
         self.narrow.pop(number, None)
 
-    def _owned(self, partitions: Mapping[int, Partition], number: int) -> Partition | None:
-        partition = partitions.get(number)
-        return partition if partition is not None and partition.epoch == self.taken[number].epoch else None
+    def _owned(self, partitions: Mapping[int, Partition]) -> list[Partition]:
+        """The partitions of the current transaction that are still those they were when it began."""
+        return [
+            partition
+            for number, taken in self.taken.items()
+            if (partition := partitions.get(number)) is not None and partition.epoch == taken.epoch
+        ]
 
-    def _settle(self, partition: Partition, now: float) -> None:
+    def _settle(self, partition: Partition) -> None:
         taken = self.taken[partition.number]
-        partition.commit(taken.items, taken.next_offset, now)
-        if not partition.finished:
-            self.narrow.pop(partition.number, None)
+        partition.commit(taken.items, taken.next_offset, self.started_at)
+        suspects = self.narrow.get(partition.number)
+        if suspects is not None:
+            suspects.items -= taken.items
+            if suspects.items <= 0:
+                self.forget(partition.number)

@@ -312,6 +312,17 @@ class Machine:
         if end is not None and event.offset >= end:
             self._end(partition)
 
+    def _out_of_range(self, event: m.OutOfRange, now: float) -> None:
+        partition = self.partitions.get(event.partition)
+        if partition is None or partition.state is not State.RUNNING:
+            return  # a fetch from before its start was known
+        self._fail(
+            ExitCode.POLICY,
+            f"{self.policy.topic}/{event.partition}: the next offset {event.offset} is out of range ({event.error}): "
+            "retention overtook this group, or the topic was made anew; nothing is skipped by itself: move the group "
+            "to where it shall go on and start again",
+        )
+
     def _limit_reached(self, event: m.LimitReached, now: float) -> None:
         self.limit_reached = True
 

@@ -10,13 +10,17 @@ from enum import Enum
 from itertools import islice
 
 from consumer.core.messages import Chunk
+from consumer.core.retry import Attempts
 from consumer.records import Item
 
 METADATA_VERSION = 1
 
 
 class State(Enum):
-    """LOCATING → (POSITIONING) → RUNNING → DRAINING → DRAINED; in a bounded run ENDING → ENDED as well."""
+    """LOCATING → (POSITIONING) → RUNNING → DRAINING → DRAINED; in a bounded run ENDING → ENDED as well.
+
+    Back to LOCATING where what is not committed must be fetched again.
+    """
 
     LOCATING = "locating"
     POSITIONING = "positioning"
@@ -29,14 +33,6 @@ class State(Enum):
 
 class OrderError(RuntimeError):
     """Finished work does not match what was delivered: a defect, and never committed."""
-
-
-@dataclass(slots=True)
-class Attempts:
-    """How often one checkpoint was tried, and since when (monotonic seconds)."""
-
-    count: int
-    since: float
 
 
 @dataclass(slots=True)
@@ -59,20 +55,27 @@ class Partition:
     """Finished and not known to be committed, in order."""
     in_work: int = 0
     """Records submitted and not yet through the worker."""
+    progressed_at: float = 0.0
+    """When something was last done here, or first had to be done."""
     raw_bytes: int = 0
     finished_bytes: int = 0
     finished_messages: int = 0
     oldest_finished: float = 0.0
+    """No later than when the first of them finished."""
     batch_messages: int = 0
     batch_bytes: int = 0
     batch_since: float = 0.0
     asking: bool = False
+    closing: bool = False
+    """The reducer has closed the batch, and commits it."""
     declined_at: int = 0
     """Messages in the open batch when the reducer last declined to close it."""
     sequence_number: int | None = None
     """Highest sequence number among committed items."""
     ended_epoch: int | None = None
     attempts: dict[int, Attempts] = field(default_factory=dict)
+    commit_attempts: Attempts | None = None
+    """Of the reducer's commit of the open batch."""
     condemned: dict[int, str] = field(default_factory=dict)
     at_end: bool = False
     """The fetch position is at the partition's end (known in bounded runs only)."""
@@ -85,13 +88,22 @@ class Partition:
         """What this partition keeps in memory."""
         return self.raw_bytes + self.batch_bytes + self.finished_bytes
 
-    def deliver(self, chunk: Chunk) -> Chunk | None:
+    @property
+    def declined(self) -> bool:
+        """Nothing is held here but, perhaps, an open batch that the reducer declined to close as it is."""
+        return not (self.raw_bytes or self.finished) and (
+            not self.batch_messages or (self.batch_messages == self.declined_at and not self.asking)
+        )
+
+    def deliver(self, chunk: Chunk, now: float) -> Chunk | None:
         """Take in what was fetched; None where all of it came before (a repeat after a seek)."""
         if chunk.offsets[0] < self.position:
             skip = sum(1 for offset in chunk.offsets if offset < self.position)
             if skip == len(chunk.offsets):
                 return None
             chunk = cut(chunk, skip, len(chunk.offsets))
+        if not self.in_work:
+            self.progressed_at = now
         self.delivered.extend(chunk.offsets)
         self.position = chunk.offsets[-1] + 1
         self.in_work += len(chunk.offsets)
@@ -120,6 +132,10 @@ class Partition:
             self.finished.append(item)
             self.finished_bytes += item.size_bytes
             self.finished_messages += max(1, len(item.outs))
+        if items:
+            self.commit_attempts = None
+            self.closing = False
+            self.declined_at = 0
 
     def offsets_after(self, items: int) -> tuple[int, str]:
         """Next offset and metadata once the first `items` finished items are committed."""
@@ -131,8 +147,8 @@ class Partition:
             ended_epoch = _highest(ended_epoch, item.ended_epoch)
         return last + 1, encode_metadata(sequence_number, ended_epoch)
 
-    def commit(self, items: int, next_offset: int, now: float) -> None:
-        """The first `items` finished items are committed."""
+    def commit(self, items: int, next_offset: int, since: float) -> None:
+        """The first `items` finished items are committed, by a transaction that began at `since`."""
         for _ in range(items):
             item = self.finished.popleft()
             self.finished_bytes -= item.size_bytes
@@ -140,25 +156,32 @@ class Partition:
             self.sequence_number = _highest(self.sequence_number, item.sequence_number)
             self.ended_epoch = _highest(self.ended_epoch, item.ended_epoch)
         self.committed = next_offset
-        self.oldest_finished = now
+        self.oldest_finished = max(self.oldest_finished, since)
 
-    def rewind(self, epoch: int, offset: int) -> None:
-        """Forget everything not committed and expect `offset` next, under a new epoch."""
-        self.epoch = epoch
-        self.position = offset
+    def abandon(self) -> None:
+        """What is not finished was dropped: its next owner gets it again."""
+        if self.delivered:
+            self.position = self.delivered[0]
         self.delivered.clear()
-        self.finished.clear()
         self.attempts.clear()
-        self.in_work = self.raw_bytes = self.finished_bytes = self.finished_messages = 0
+        self.commit_attempts = None
+        self.in_work = self.raw_bytes = 0
         self.batch_messages = self.batch_bytes = self.declined_at = 0
-        self.asking = self.at_end = self.met_limit = False
+        self.asking = self.closing = self.at_end = self.met_limit = False
+
+    def rewind(self, epoch: int) -> None:
+        """Forget everything not committed, under a new epoch."""
+        self.abandon()
+        self.epoch = epoch
+        self.finished.clear()
+        self.finished_bytes = self.finished_messages = 0
 
 
 def cut(chunk: Chunk, start: int, stop: int) -> Chunk:
-    """Part of a chunk; its bytes are shared out by count, which is exact again when all parts are done."""
-    count = stop - start
-    size = chunk.size_bytes * count // len(chunk.offsets)
-    return Chunk(chunk.partition, chunk.records[start:stop], chunk.offsets[start:stop], size)
+    """Part of a chunk. Its size is that of its values, as the work thread counts it when it is done with them."""
+    records = chunk.records[start:stop]
+    size = sum(len(record.value() or b"") for record in records)
+    return Chunk(chunk.partition, records, chunk.offsets[start:stop], size)
 
 
 def encode_metadata(sequence_number: int | None, ended_epoch: int | None) -> str:
