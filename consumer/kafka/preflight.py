@@ -116,9 +116,13 @@ class Preflight:
 
     # -------------------------------------------------------------------------------------------------- offsets
 
-    def committed(self) -> dict[int, tuple[int, str]]:
-        """The group's committed offsets and metadata of the input topic, by partition."""
-        request = [ConsumerGroupTopicPartitions(self._settings.group_id)]
+    def committed(self, partitions: int) -> dict[int, tuple[int, str]]:
+        """The group's committed offsets and metadata of the input topic, by partition.
+
+        The partitions are named: the embedded broker says nothing to a question for all of a group's offsets.
+        """
+        asked = [TopicPartition(self._settings.input_topic, number) for number in range(partitions)]
+        request = [ConsumerGroupTopicPartitions(self._settings.group_id, asked)]
         futures = self._admin.list_consumer_group_offsets(
             request, require_stable=True, request_timeout=REQUEST_SECONDS
         )
@@ -126,7 +130,7 @@ class Preflight:
         return {
             found.partition: (found.offset, found.metadata or "")
             for found in answer.topic_partitions
-            if found.topic == self._settings.input_topic and found.offset >= 0
+            if found.offset >= 0
         }
 
     def ends(self, partitions: int) -> dict[int, int]:
@@ -142,7 +146,7 @@ class Preflight:
             ConfigError: there is no committed offset and CONSUMER_START is `fail`.
         """
         settings = self._settings
-        if self.committed():
+        if self.committed(partitions):
             return
         start = settings.start
         if start.kind == "fail":
@@ -176,7 +180,7 @@ class Preflight:
         if failed is None:
             log.info("group starts", start=str(self._settings.start), offsets=offsets)
             return
-        if failed.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP) and self.committed():
+        if failed.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP) and self.committed(len(offsets)):
             return  # another member was first
         raise ConfigError(
             f"the start of group {self._settings.group_id} could not be written ({failed.name()}: {failed.str()}): "

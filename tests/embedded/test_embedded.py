@@ -1,0 +1,50 @@
+"""What the embedded broker must do so that a pool starts on it at once."""
+
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from consumer.kafka.embedded import EmbeddedBroker, full_control_available
+from consumer.kafka.preflight import Preflight
+from consumer.settings import Settings, load_settings
+
+pytestmark = pytest.mark.skipif(not full_control_available(), reason="librdkafka's C functions cannot be reached")
+
+PARTITIONS = 3
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as broker:
+        broker.create_topic("input", PARTITIONS)
+        yield broker
+
+
+@pytest.fixture
+def settings(embedded: EmbeddedBroker) -> Settings:
+    return load_settings(
+        {},
+        overrides={
+            "kafka": {"bootstrap_servers": embedded.bootstrap},
+            "group_id": "group",
+            "input_topic": "input",
+            "output_topic": "output",
+            "worker": "consumer.workers:SummaryWorker",
+            "start": "earliest",
+        },
+    )
+
+
+# Without a controller every admin request that wants one waits until it times out: 10 s at the start of a member.
+def test_it_names_a_controller(embedded: EmbeddedBroker) -> None:
+    admin = AdminClient({"bootstrap.servers": embedded.bootstrap, "log_level": 0})
+    assert admin.list_topics(timeout=10).controller_id in admin.list_topics(timeout=10).brokers
+
+
+# A second member would otherwise write the group's start again, be refused, and stop the pool.
+def test_a_member_sees_that_another_has_written_where_the_group_starts(settings: Settings) -> None:
+    first, second = (Preflight(settings, patient=False, stopping=lambda: False) for _ in range(2))
+    assert first.committed(PARTITIONS) == {}
+    first.start_group(PARTITIONS, settings.sequence.partitioning)
+    assert second.committed(PARTITIONS) == dict.fromkeys(range(PARTITIONS), (0, ""))
