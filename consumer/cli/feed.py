@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from consumer.checkpoint import CheckpointHeader, Position, decoder_for
 from consumer.cli.documents import Document, documents_in, files_in
@@ -22,7 +22,7 @@ from consumer.log import configure
 from consumer.partitioning import Partitioning
 from consumer.settings import Settings, load_settings
 
-__all__ = ["Feed", "add_arguments", "run"]
+__all__ = ["Feed", "Found", "add_arguments", "run"]
 
 REQUIRED = frozenset({"kafka.bootstrap_servers", "input_topic"})
 _UNKNOWN_LIMIT_BYTES = 64 * 1024 * 1024
@@ -65,6 +65,14 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.UNEXPECTED if feed.refused or (feed.lost and not stop) else ExitCode.DONE
 
 
+class Found(NamedTuple):
+    """A checkpoint to publish; `label` says where it was found."""
+
+    label: str
+    number: int
+    data: bytes
+
+
 class Feed:
     """Publishes documents that are checkpoints; what is none is named on stderr and costs none of its neighbours."""
 
@@ -93,11 +101,28 @@ class Feed:
 
     def files(self, files: list[str]) -> None:
         """Publish what is in the files, until the end, a signal, or a failure that would repeat itself."""
+        for checkpoint in self.checkpoints(files):
+            self.publish(checkpoint)
+
+    def checkpoints(self, files: list[str]) -> Iterator[Found]:
+        """The checkpoints in the files, until the end or a signal; what is none is named and counted as refused."""
         for name in files:
             for document in self._documents(name):
-                self._one(name, document)
+                found = self._found(name, document)
+                if found is not None:
+                    yield found
             if self._ended:
                 return
+
+    def partition_of(self, number: int) -> int:
+        """Where checkpoint `number` belongs."""
+        return self._partitioning.partition_of(number, self._topic.partitions)
+
+    def publish(self, found: Found) -> None:
+        """Hand one checkpoint over, waiting for room."""
+        self._publisher.publish(self.partition_of(found.number), str(found.number).encode(), found.data, found.label)
+        self.handed_over += 1
+        self._progress.show(self.delivered)
 
     def finish(self) -> None:
         """Wait until all is delivered; after a signal for 10 s at most, after a second one no longer."""
@@ -157,20 +182,16 @@ class Feed:
         except KeyboardInterrupt:
             return None
 
-    def _one(self, name: str, document: Document) -> None:
+    def _found(self, name: str, document: Document) -> Found | None:
         label = f"{name}, line {document.line}" if document.line > 1 or name == "-" else name
         if document.error is not None:
             self._refuse(label, document.error)
-            return
+            return None
         try:
-            number = self._number(document.data)
+            return Found(label, self._number(document.data), document.data)
         except DecodeError as error:
             self._refuse(label, f"is no checkpoint: {error}")
-            return
-        partition = self._partitioning.partition_of(number, self._topic.partitions)
-        self._publisher.publish(partition, str(number).encode(), document.data, label)
-        self.handed_over += 1
-        self._progress.show(self.delivered)
+            return None
 
     def _number(self, data: bytes) -> int:
         header: CheckpointHeader = self._decode(data, Position(self._topic.name, -1, -1))

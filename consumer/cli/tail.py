@@ -27,7 +27,7 @@ from consumer.schemas import SchemaStore, search_path
 from consumer.settings import Settings, load_settings
 from consumer.worker import Worker
 
-__all__ = ["add_arguments", "line_of", "run", "schema_source"]
+__all__ = ["add_arguments", "as_avro", "line_of", "run", "schema_source"]
 
 Value = Callable[[bytes], dict[str, Any]]
 """From a record's value to the fields that show it: `value`, and where it cannot be decoded `error` and its bytes."""
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     )
     configure(settings.log)
     logger = logging.getLogger("consumer.tail")
-    value = as_text if args.dlq else _avro(schema_source(settings))
+    value = as_text if args.dlq else as_avro(schema_source(settings))
     with StopRequest() as stop:
         try:
             with stop.interruptible():
@@ -135,7 +135,9 @@ def as_text(raw: bytes) -> dict[str, Any]:
         return {"value": _readable(raw)}
 
 
-def _avro(schema_for_id: Callable[[int], CompiledSchema]) -> Value:
+def as_avro(schema_for_id: Callable[[int], CompiledSchema]) -> Value:
+    """A value in Confluent framing, decoded with the schema it names."""
+
     def decoded(raw: bytes) -> dict[str, Any]:
         try:
             return {"value": decode(raw, schema_for_id)[1]}

@@ -46,6 +46,10 @@ class TopicReader:
         """Stop fetching."""
         self._consumer.close()
 
+    def ends(self) -> dict[int, int]:
+        """Where every partition ends now, for a read_committed reader."""
+        return {partition: self._ends(partition)[1] for partition in self._bounds}
+
     def records(self, origin: Origin, *, follow: bool, stop: Callable[[], bool]) -> Iterator[Record]:
         """Records as they arrive, until `stop`; without `follow` until every partition's end has been reached.
 

@@ -66,7 +66,7 @@ def schemas(schema_id: int):
 
 
 def line(record: Fetched, value=None) -> dict[str, Any]:
-    text = tail.line_of("out", record, value or tail._avro(schemas))
+    text = tail.line_of("out", record, value or tail.as_avro(schemas))
     assert "\n" not in text
     shown: dict[str, Any] = json.loads(text)
     return shown
