@@ -134,14 +134,14 @@ class Flusher:
         self.taken = {}
         return moved
 
-    def failed(self, outcome: Outcome, partitions: Mapping[int, Partition], now: float) -> None:
-        """The transaction is not (or not known to be) visible: keep its items."""
+    def failed(self, outcome: Outcome, partitions: Mapping[int, Partition], now: float) -> bool:
+        """The transaction is not (or not known to be) visible: keep its items; True: a new producer is needed."""
         self.failures += 1
         self.not_before = now + self.policy.backoff.delay(self.failures, self.random)
         if outcome is Outcome.ABORTED:
             self.phase = Phase.IDLE
             self.taken = {}
-            return
+            return False
         self.phase = Phase.REBUILDING
         if outcome is Outcome.FENCED:
             self.fences += 1
@@ -151,6 +151,7 @@ class Flusher:
             for partition in self._owned(partitions):
                 items = self.taken[partition.number].items
                 self.narrow[partition.number] = Suspects(items, max(1, items // 2) if alone else items)
+        return True
 
     def settled(
         self, partitions: Mapping[int, Partition], committed: Mapping[int, int | None]

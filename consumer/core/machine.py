@@ -11,12 +11,12 @@ from random import Random
 from typing import Any
 
 from consumer.core import messages as m
+from consumer.core import stops
 from consumer.core.budget import Budget
 from consumer.core.flush import Flusher, Phase
-from consumer.core.partition import Partition, State, cut, decode_metadata
+from consumer.core.partition import Partition, State, below, decode_metadata
 from consumer.core.policy import Policy
 from consumer.core.retrying import Retries
-from consumer.errors import ExitCode
 
 __all__ = ["Machine", "Policy"]
 
@@ -74,7 +74,7 @@ class Machine:
         times = [self._due_at(), self.retries.next_at(), self.stop_deadline, self.budget.next_at(partitions)]
         if self.policy.reduces:
             times += map(self._ask_at, partitions)
-        return min((at for at in times if at is not None), default=now + 1.0, key=lambda at: min(at, now + 1.0))
+        return min(now + 1.0, *(at for at in times if at is not None))
 
     @property
     def holding(self) -> bool:
@@ -172,17 +172,20 @@ class Machine:
             partition = self.partitions.get(fetched.partition)
             if partition is None or partition.state is not State.RUNNING:
                 continue  # revoked, or ended: not counted as delivered, so never committed
-            self._input_ready = True
+            self._input_ready = event.more
             end = self.policy.limits.ends.get(partition.number)
-            ended = end is not None and fetched.offsets[-1] >= end - 1
-            if ended:
-                fetched = cut(fetched, 0, sum(1 for offset in fetched.offsets if offset < (end or 0)))
-            chunk = partition.deliver(fetched, now) if fetched.offsets else None
+            inside = fetched if end is None else below(fetched, end)
+            chunk = partition.deliver(inside, now) if inside.offsets else None
             if chunk is not None:
                 condemned = {at: why for at, why in partition.condemned.items() if at <= chunk.offsets[-1]}
                 self._emit(m.Submit(chunk, partition.epoch, condemned))
-            if ended:
+            if end is not None and fetched.offsets[-1] >= end - 1:
                 self._end(partition)
+
+    def _out_of_range(self, event: m.OutOfRange, now: float) -> None:
+        partition = self.partitions.get(event.partition)
+        if partition is not None and partition.state is State.RUNNING:  # else a fetch from before its start was known
+            self._emit(stops.out_of_range(self.policy.topic, event))
 
     def _worked(self, event: m.Worked, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
@@ -196,20 +199,10 @@ class Machine:
             partition.batch_since = now
         partition.batch_messages, partition.batch_bytes = event.batch_messages, event.batch_bytes
         if partition.batch_bytes > self.policy.memory_bytes:
-            self._outgrown(partition)
+            self._emit(stops.outgrown(self.policy.topic, self.partitions.values(), self.policy.memory_bytes))
         partition.met_limit = partition.met_limit or event.met_limit
         if event.past_limit:
             self._end(partition)
-
-    def _outgrown(self, partition: Partition) -> None:
-        held = sum(each.batch_bytes for each in self.partitions.values())
-        self._fail(
-            ExitCode.POLICY,
-            f"the open batch of {self.policy.topic}/{partition.number} holds {partition.batch_bytes} bytes in "
-            f"{partition.batch_messages} messages, all open batches {held} bytes, of "
-            f"CONSUMER_MEMORY__MAX_BYTES={self.policy.memory_bytes}: let the reducer's should_close_batch close "
-            "earlier, or raise CONSUMER_MEMORY__MAX_BYTES",
-        )
 
     def _answered(self, event: m.Answered, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
@@ -245,16 +238,11 @@ class Machine:
         numbers = list(flusher.taken)
         culprit = flusher.culprit(self.partitions) if event.outcome is m.Outcome.REFUSED else None
         if event.outcome is m.Outcome.FENCED and flusher.fences:
-            self._fail(
-                ExitCode.FENCED,
-                "another instance uses this member's transactional.id (fenced again right after a new producer): "
-                "give each process its own CONSUMER_INSTANCE_ID",
-            )
-        flusher.failed(event.outcome, self.partitions, now)
+            self._emit(stops.fenced())
+        if flusher.failed(event.outcome, self.partitions, now):
+            self._emit(m.Rebuild(numbers))
         if culprit is not None:
             self._condemn(culprit, event.error)
-        if flusher.phase is Phase.REBUILDING:
-            self._emit(m.Rebuild(numbers))
 
     def _settled(self, event: m.Settled, now: float) -> None:
         if self.flusher.phase is not Phase.REBUILDING:
@@ -268,9 +256,7 @@ class Machine:
         """The broker refuses the first finished item of this partition whatever is with it."""
         item = partition.finished[0]
         if item.dead or self.policy.reduces:
-            what = "the dead letter" if item.dead else "the result"
-            where = f"{self.policy.topic}/{partition.number} offsets {item.first}-{item.last}"
-            self._fail(ExitCode.POLICY, f"the broker refuses {what} of {where}: {error}; nothing was skipped")
+            self._emit(stops.refused(self.policy.topic, partition, error))
             return
         partition.condemned[item.first] = error
         self._start_over(partition)
@@ -312,17 +298,6 @@ class Machine:
         if end is not None and event.offset >= end:
             self._end(partition)
 
-    def _out_of_range(self, event: m.OutOfRange, now: float) -> None:
-        partition = self.partitions.get(event.partition)
-        if partition is None or partition.state is not State.RUNNING:
-            return  # a fetch from before its start was known
-        self._fail(
-            ExitCode.POLICY,
-            f"{self.policy.topic}/{event.partition}: the next offset {event.offset} is out of range ({event.error}): "
-            "retention overtook this group, or the topic was made anew; nothing is skipped by itself: move the group "
-            "to where it shall go on and start again",
-        )
-
     def _limit_reached(self, event: m.LimitReached, now: float) -> None:
         self.limit_reached = True
 
@@ -363,10 +338,10 @@ class Machine:
         due = self._due_at()
         if due is not None and due <= now:
             self._emit(self.flusher.begin(self.partitions.values(), now))
-        if self.stop_deadline is not None and not self.finished:
-            if self.drained(list(self.partitions)) or now >= self.stop_deadline:
-                self.finished = True
-                self._emit(m.Finish())
+        stopping = self.stop_deadline is not None and not self.finished
+        if stopping and (self.drained(list(self.partitions)) or now >= (self.stop_deadline or 0.0)):
+            self.finished = True
+            self._emit(m.Finish())
 
     def _due_at(self) -> float | None:
         idle_at = None
@@ -412,14 +387,11 @@ class Machine:
         for partition in (*pause, *resume):
             partition.paused = not partition.paused
         if self.budget.full and partitions and all(partition.declined for partition in self.partitions.values()):
-            self._outgrown(max(partitions, key=lambda partition: partition.batch_bytes))
+            self._emit(stops.outgrown(self.policy.topic, partitions, self.policy.memory_bytes))
 
     def _current(self, number: int, epoch: int) -> Partition | None:
         partition = self.partitions.get(number)
         return partition if partition is not None and partition.epoch == epoch else None
-
-    def _fail(self, code: ExitCode, message: str) -> None:
-        self._emit(m.Fail(int(code), message))
 
     def _emit(self, command: m.Command) -> None:
         self._out.append(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -92,13 +93,14 @@ class Partition:
     def declined(self) -> bool:
         """Nothing is held here but, perhaps, an open batch that the reducer declined to close as it is."""
         return not (self.raw_bytes or self.finished) and (
-            not self.batch_messages or (self.batch_messages == self.declined_at and not self.asking)
+            not self.batch_messages
+            or (self.batch_messages == self.declined_at and not self.asking and not self.closing)
         )
 
     def deliver(self, chunk: Chunk, now: float) -> Chunk | None:
         """Take in what was fetched; None where all of it came before (a repeat after a seek)."""
         if chunk.offsets[0] < self.position:
-            skip = sum(1 for offset in chunk.offsets if offset < self.position)
+            skip = bisect_left(chunk.offsets, self.position)
             if skip == len(chunk.offsets):
                 return None
             chunk = cut(chunk, skip, len(chunk.offsets))
@@ -182,6 +184,13 @@ def cut(chunk: Chunk, start: int, stop: int) -> Chunk:
     records = chunk.records[start:stop]
     size = sum(len(record.value() or b"") for record in records)
     return Chunk(chunk.partition, records, chunk.offsets[start:stop], size)
+
+
+def below(chunk: Chunk, end: int) -> Chunk:
+    """The chunk without the records from offset `end` on; it may be empty."""
+    if chunk.offsets[-1] < end:
+        return chunk
+    return cut(chunk, 0, bisect_left(chunk.offsets, end))
 
 
 def encode_metadata(sequence_number: int | None, ended_epoch: int | None) -> str:

@@ -6,11 +6,11 @@ import heapq
 from collections.abc import Iterator
 from random import Random
 
-from consumer.core.messages import Command, DeadLetter, Fail, Failed, FailureKind, Retry
+from consumer.core import stops
+from consumer.core.messages import Command, DeadLetter, Failed, FailureKind, Retry
 from consumer.core.partition import Partition
 from consumer.core.policy import Policy
 from consumer.core.retry import Attempts
-from consumer.errors import ExitCode
 
 COMMIT_STAGE = "commit"
 
@@ -29,23 +29,17 @@ class Retries:
         attempts = self._attempts(partition, event, now)
         attempts.count += 1
         where = f"{policy.topic}/{partition.number} offset {event.offset}"
+        if committing:
+            where = f"the reducer's commit of the batch that ends at {where}"
         if event.kind is FailureKind.TRANSIENT:
-            seconds = now - attempts.since
-            if seconds >= policy.retry_elapsed_seconds:
-                what = "the reducer's commit" if committing else "the worker"
-                return _stop(
-                    f"{where} failed for {seconds:.0f} s (CONSUMER_RETRY__MAX_ELAPSED_SECONDS) with {event.error}: "
-                    f"mend what {what} depends on and start again; nothing was skipped"
-                )
+            if now - attempts.since >= policy.retry_elapsed_seconds:
+                return stops.transient(where, now - attempts.since, event.error)
         else:
             attempts.counted += 1
             if event.kind is FailureKind.PERMANENT or attempts.counted >= policy.retry_attempts:
-                if not committing:
-                    return DeadLetter(partition.number, partition.epoch, event.offset, attempts.count)
-                return _stop(
-                    f"the reducer's commit of the batch that ends at {where} failed for good, try {attempts.count}, "
-                    f"with {event.error}: mend the reducer and start again; nothing was skipped or dead-lettered"
-                )
+                if committing:
+                    return stops.commit_failed(where, attempts.count, event.error)
+                return DeadLetter(partition.number, partition.epoch, event.offset, attempts.count)
         due = now + policy.retry.delay(attempts.count, self._random)
         heapq.heappush(self._timers, (due, partition.number, partition.epoch, event.offset))
         return None
@@ -66,7 +60,3 @@ class Retries:
         if partition.commit_attempts is None:
             partition.commit_attempts = Attempts(now)
         return partition.commit_attempts
-
-
-def _stop(message: str) -> Fail:
-    return Fail(int(ExitCode.POLICY), message)

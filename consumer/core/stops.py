@@ -1,0 +1,68 @@
+"""Why a member ends by itself: one function per reason. Nothing is skipped or committed by any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from consumer.core.messages import Fail, OutOfRange
+from consumer.core.partition import Partition
+from consumer.errors import ExitCode
+
+
+def outgrown(topic: str, partitions: Iterable[Partition], limit_bytes: int) -> Fail:
+    """The open batches fill the memory budget and their reducer does not close them."""
+    by_size = sorted(partitions, key=lambda partition: partition.batch_bytes)
+    largest, held = by_size[-1], sum(partition.batch_bytes for partition in by_size)
+    return _policy(
+        f"the reducer's open batch of {topic}/{largest.number} holds {largest.batch_bytes} bytes in "
+        f"{largest.batch_messages} messages, all open batches {held} bytes, of CONSUMER_MEMORY__MAX_BYTES="
+        f"{limit_bytes}: let should_close_batch close earlier, or raise CONSUMER_MEMORY__MAX_BYTES"
+    )
+
+
+def out_of_range(topic: str, event: OutOfRange) -> Fail:
+    """The next offset does not exist."""
+    return _policy(
+        f"{topic}/{event.partition}: the next offset {event.offset} is out of range ({event.error}): retention "
+        "overtook this group, or the topic was made anew; nothing is skipped by itself: move the group to where it "
+        "shall go on and start again"
+    )
+
+
+def refused(topic: str, partition: Partition, error: str) -> Fail:
+    """The broker takes neither the result of the first finished item nor a dead letter in its place."""
+    item = partition.finished[0]
+    what, remedy = "the result", "let the reducer publish less per result, or raise the topic's limits"
+    if item.dead:
+        what, remedy = "the dead letter", "raise the limits of the dead-letter topic"
+    where = f"{topic}/{partition.number} offsets {item.first}-{item.last}"
+    return _policy(f"the broker refuses {what} of {where}: {error}: {remedy} and start again; nothing was skipped")
+
+
+def transient(where: str, seconds: float, error: str) -> Fail:
+    """What user code depends on has been away for too long."""
+    return _policy(
+        f"{where} failed for {seconds:.0f} s (CONSUMER_RETRY__MAX_ELAPSED_SECONDS) with {error}: mend what it depends "
+        "on and start again; nothing was skipped"
+    )
+
+
+def commit_failed(where: str, attempts: int, error: str) -> Fail:
+    """The reducer's commit fails for good."""
+    return _policy(
+        f"{where} failed {attempts} times and for good (CONSUMER_RETRY__MAX_ATTEMPTS) with {error}: mend the reducer "
+        "and start again; nothing was skipped or dead-lettered"
+    )
+
+
+def fenced() -> Fail:
+    """Another instance has this member's identity."""
+    return Fail(
+        int(ExitCode.FENCED),
+        "another instance uses this member's transactional.id (fenced again right after a new producer): give each "
+        "process its own CONSUMER_INSTANCE_ID",
+    )
+
+
+def _policy(message: str) -> Fail:
+    return Fail(int(ExitCode.POLICY), message)
