@@ -8,23 +8,22 @@ loop or on a pool of threads. Reports leave in chunks: after 64 records or 5 ms 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Sequence
 from queue import SimpleQueue
 from typing import Any
 
-from consumer.checkpoint import Position, sequence_number_of
+from consumer.checkpoint import sequence_number_of
 from consumer.core import messages as m
-from consumer.errors import ConfigError, PermanentError, TransientError
+from consumer.errors import PermanentError, PolicyStop, Stop, TransientError
 from consumer.limits import ended_epoch_of
 from consumer.reducer import Reducer
+from consumer.work.calls import FAILURES, Calls, maybe
 from consumer.work.job import Job
 from consumer.work.lane import Lane, Slot, Stage, single
-from consumer.work.publish import Source
+from consumer.work.publish import Source, text_of
 from consumer.work.reducing import Reducing
 from consumer.work.report import Broken, Closed, Measured, Opened, Tally
 from consumer.worker import Worker
@@ -47,7 +46,6 @@ class Bench:
         self._wake = asyncio.Event()
         self._running = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._threads: ThreadPoolExecutor | None = None
         self._reducing: Reducing | None = None
         self._thread = threading.Thread(target=self._main, name="work", daemon=True)
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -75,7 +73,7 @@ class Bench:
     def _main(self) -> None:
         try:
             self._loop.run_until_complete(self._serve())
-        except BaseException as error:  # the poll thread decides what it means
+        except BaseException as error:  # noqa: BLE001 - the poll thread decides what it means
             self.outbox.put(Broken(error))
 
     async def _serve(self) -> None:
@@ -109,20 +107,13 @@ class Bench:
         job = self.job
         worker = job.make_worker()
         reducer = job.make_reducer() if job.make_reducer is not None else None
-        self._process = worker.process_checkpoint
-        self._process_is_async = inspect.iscoroutinefunction(worker.process_checkpoint)
-        hooked = type(worker).preprocess_hook is not Worker.preprocess_hook
-        self._hook = worker.preprocess_hook if hooked else None
-        self._hook_is_async = inspect.iscoroutinefunction(worker.preprocess_hook)
+        self._calls = Calls(worker, job.max_in_flight)
         self._decode = job.decoder(worker)
-        self._inline = job.max_in_flight == 1 and not self._process_is_async and not self._hook_is_async
-        if not self._inline and not (self._process_is_async and (self._hook is None or self._hook_is_async)):
-            self._threads = ThreadPoolExecutor(job.max_in_flight, thread_name_prefix="worker")
         for one in (worker, reducer):
             if one is not None:
                 await maybe(one.open(job.context))
         if reducer is not None:
-            self._reducing = Reducing(reducer, job, self._loop, self._spawn, self._commit_done, self._fail)
+            self._reducing = Reducing(reducer, job, self._spawn, self._commit_done, self._fail)
         return worker, reducer
 
     async def _close(self, worker: Worker[Any], reducer: Reducer[Any, Any] | None) -> None:
@@ -131,6 +122,9 @@ class Bench:
         for one in (reducer, worker):
             if one is not None:
                 await maybe(one.close())
+        self._calls.close()
+        if self._reducing is not None:
+            self._reducing.close()
         self.outbox.put(Closed(self.tally))
 
     # ------------------------------------------------------------------------------------------------ commands
@@ -147,12 +141,11 @@ class Bench:
         lane = self._lane(command)
         if lane is None:
             return
-        if self._reducing is not None and lane.commit_failed:
-            self._reducing.commit(lane)
-            return
         slot = lane.find_held(command.offset)
         if slot is not None:
             lane.again.append(slot)
+        elif lane.commit_failed and self._reducing is not None and self._reducing.commit(lane):
+            self._advance(lane)
 
     def _dead_letter(self, command: m.DeadLetter) -> None:
         lane = self._lane(command)
@@ -167,8 +160,9 @@ class Bench:
         if lane is not None and self._reducing is not None:
             if not lane.committing and not lane.commit_failed:
                 self._reducing.ask(lane)
+            declined = lane.open is not None and not lane.committing and not lane.commit_failed
             self._report(lane)
-            self.outbox.put(m.Answered(lane.number, lane.epoch))
+            self.outbox.put(m.Answered(lane.number, lane.epoch, declined))
 
     def _drain(self, command: m.Drain) -> None:
         lane = self._lane(command)
@@ -176,7 +170,7 @@ class Bench:
             self.outbox.put(m.Drained(command.partition, command.epoch))
             return
         lane.draining, lane.ending = True, False
-        lane.queue.clear()
+        lane.discard_queue()
         self._advance(lane)
 
     def _end(self, command: m.End) -> None:
@@ -220,60 +214,61 @@ class Bench:
                     break
             self._report(lane)
             more = more or (lane.startable() and self._running < self.job.max_in_flight)
+        if self.lanes:  # the next turn begins with the next lane: none may take every place that becomes free
+            first = next(iter(self.lanes))
+            self.lanes[first] = self.lanes.pop(first)
         return more or bool(self._inbox)
 
     def _begin(self, lane: Lane, slot: Slot) -> bool:
         """Decode, and see whether the run ends here; True: the slot is ready for user code."""
-        reason = lane.condemned.pop(slot.offset, None)
-        if reason is not None:
-            slot.error, slot.failed_stage = reason, "publish"
-            lane.running -= 1
-            self._bury(lane, slot, 1)
-            self._advance(lane)
-            return False
         since = time.perf_counter()
         try:
-            slot.checkpoint = checkpoint = self._decode(slot.record.value() or b"", self._position_of(slot))
+            checkpoint = self._decode(slot.record.value(), slot.position_in(self.job.context.input_topic))
             slot.sequence_number = sequence_number_of(checkpoint)
             slot.ended_epoch = ended_epoch_of(checkpoint)
-            limits = self.job.limits
-            if limits.bounded:
-                if limits.past(checkpoint):
-                    self._cut_off(lane, slot)
-                    return False
-                lane.met_limit = lane.met_limit or limits.reached(slot.sequence_number, slot.ended_epoch)
-                if limits.ended(lane.number, slot.sequence_number):
-                    lane.cut_off()
-        except Exception as error:
+        except FAILURES as error:
             self._failed(lane, slot, "decode", error)
             return False
         finally:
             self.tally.spend("decode", since)
+        slot.checkpoint = checkpoint
+        if self.job.limits.bounded and not self._within_limits(lane, slot):
+            return False
+        reason = lane.condemned.pop(slot.offset, None)
+        if reason is None:
+            return True
+        slot.error, slot.failed_stage = reason, "publish"
+        lane.running -= 1
+        self._bury(lane, slot, 1)
+        self._advance(lane)
+        return False
+
+    def _within_limits(self, lane: Lane, slot: Slot) -> bool:
+        """Whether the slot is part of a bounded run; the lane ends with it, or before it."""
+        limits = self.job.limits
+        try:
+            past = limits.past(slot.checkpoint)
+        except FAILURES as error:
+            raise PolicyStop(
+                f"the until predicate failed for {self.job.context.input_topic}/{lane.number} offset {slot.offset}: "
+                f"{type(error).__name__}: {text_of(error)}; nothing was skipped: mend it and start again"
+            ) from error
+        if past:
+            lane.cut_off()
+            lane.discard_last()
+            self._advance(lane)
+            return False
+        lane.met_limit = lane.met_limit or limits.reached(slot.sequence_number, slot.ended_epoch)
+        if limits.ended(lane.number, slot.sequence_number):
+            lane.cut_off()
         return True
 
-    def _cut_off(self, lane: Lane, slot: Slot) -> None:
-        lane.cut_off()
-        lane.window.pop()
-        lane.running -= 1
-        self._advance(lane)
-
-    def _position_of(self, slot: Slot) -> Position:
-        record = slot.record
-        return Position(
-            self.job.context.input_topic,
-            record.partition(),
-            slot.offset,
-            record.timestamp()[1],
-            record.key(),
-            record.headers() or (),
-        )
-
     def _launch(self, lane: Lane, slot: Slot) -> None:
-        if self._inline:
+        if self._calls.inline:
             self._work_inline(lane, slot)
             return
         self._running += 1
-        lane.hooking = self._hook is not None
+        lane.hooking = self._calls.hooked
         self._spawn(self._work(lane, slot))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -290,14 +285,14 @@ class Bench:
     def _work_inline(self, lane: Lane, slot: Slot) -> None:
         since, stage = time.perf_counter(), "preprocess_hook"
         try:
-            if self._hook is not None:
-                self._hook(slot.checkpoint)
+            if self._calls.hooked:
+                self._calls.hook(slot.checkpoint)
             stage = "process_checkpoint"
-            result = self._process(slot.checkpoint)
+            result = self._calls.process(slot.checkpoint)
             since = self.tally.spend("process", since)
             stage = "encode"
             self._take(lane, slot, result)
-        except (Exception, SystemExit) as error:
+        except FAILURES as error:
             self._failed(lane, slot, stage, error)
         else:
             self._advance(lane)
@@ -306,18 +301,17 @@ class Bench:
         since, stage = time.perf_counter(), "preprocess_hook"
         try:
             try:
-                if self._hook is not None:
-                    await self._call(self._hook, self._hook_is_async, slot.checkpoint)
+                await self._calls.hook_beside(slot.checkpoint)
             finally:
                 lane.hooking = False
             self._wake.set()
             stage = "process_checkpoint"
-            result = await self._call(self._process, self._process_is_async, slot.checkpoint)
+            result = await self._calls.process_beside(slot.checkpoint)
             self.tally.took(since)
             stage = "encode"
             if not lane.dropped:
                 self._take(lane, slot, result)
-        except (Exception, SystemExit) as error:
+        except FAILURES as error:
             self._failed(lane, slot, stage, error)
         else:
             self._advance(lane)
@@ -325,13 +319,6 @@ class Bench:
         finally:
             self._running -= 1
             self._wake.set()
-
-    async def _call(self, function: Callable[[Any], Any], is_async: bool, checkpoint: Any) -> Any:
-        if is_async:
-            return await function(checkpoint)
-        if self.job.max_in_flight == 1:
-            return function(checkpoint)
-        return await self._loop.run_in_executor(self._threads, function, checkpoint)
 
     def _take(self, lane: Lane, slot: Slot, result: Any) -> None:
         """The worker returned: encode in direct mode, keep the messages for the reducer otherwise."""
@@ -350,15 +337,15 @@ class Bench:
         lane.settle(slot, Stage.DONE)
 
     def _failed(self, lane: Lane, slot: Slot, stage: str, error: BaseException) -> None:
-        if isinstance(error, ConfigError):
-            self.outbox.put(Broken(error))
-            return
         slot.error, slot.failed_stage = error, stage
         lane.settle(slot, Stage.HELD)
         self._report(lane)
         self._fail(lane, slot.offset, stage, error)
 
     def _fail(self, lane: Lane, offset: int, stage: str, error: BaseException) -> None:
+        if isinstance(error, Stop):
+            self.outbox.put(Broken(error))
+            return
         kind = (
             m.FailureKind.TRANSIENT
             if isinstance(error, TransientError)
@@ -366,7 +353,7 @@ class Bench:
             if isinstance(error, PermanentError)
             else m.FailureKind.RETRIABLE
         )
-        text = f"{type(error).__name__}: {error}"[:500]
+        text = f"{type(error).__name__}: {text_of(error)}"[:500]
         if not lane.dropped:
             self.outbox.put(m.Failed(lane.number, lane.epoch, offset, kind, text, stage))
         self._advance(lane)
@@ -386,23 +373,22 @@ class Bench:
         if lane.dropped:
             return
         while not lane.committing and not lane.commit_failed and (slot := lane.release_head()) is not None:
-            if self._reducing is None:
-                self._release(lane, slot)
-            elif not self._reducing.take(lane, slot):
+            if self._reducing is not None and not self._reducing.ready_for(lane, slot):
                 return  # a batch is being committed; its end calls again
+            lane.processed_one(slot)
+            self.tally.processed(slot)
+            if self._reducing is None:
+                lane.emit(single(slot))
+            elif not self._reducing.add(lane, slot):
+                return
         if lane.drained or lane.committing or lane.running:
             return
         if lane.draining or (lane.ending and not lane.queue and not lane.window and not lane.commit_failed):
             if self._reducing is not None and not self._reducing.finish(lane):
                 return
-            lane.drained = True
+            lane.drain()
             self._report(lane)
             self.outbox.put(m.Drained(lane.number, lane.epoch))
-
-    def _release(self, lane: Lane, slot: Slot) -> None:
-        lane.emit(single(slot))
-        lane.processed_one(slot)
-        self.tally.processed(slot)
 
     def _commit_done(self, lane: Lane) -> None:
         self._advance(lane)
@@ -412,9 +398,3 @@ class Bench:
     def _report(self, lane: Lane) -> None:
         if not lane.dropped and (report := lane.report()) is not None:
             self.outbox.put(report)
-
-
-async def maybe(result: Awaitable[None] | None) -> None:
-    """Await what an `async def` returned; a plain `def` has returned already."""
-    if result is not None:
-        await result

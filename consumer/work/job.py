@@ -22,7 +22,7 @@ class Job:
 
     make_worker: Callable[[], Worker[Any]]
     make_reducer: Callable[[], Reducer[Any, Any]] | None
-    decoder: Callable[[Any], Callable[[bytes, Position], Any]]
+    decoder: Callable[[Any], Callable[[bytes | None, Position], Any]]
     """From the worker (for its `checkpoint_type`) to the function that decodes an input value."""
     publisher: Publisher
     dead_letters: DeadLetters

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from consumer.checkpoint import Position
 from consumer.core.messages import Chunk, Worked
 from consumer.records import Headers, Item, OutRecord, Record
 from consumer.reducer import Batch
@@ -40,6 +41,12 @@ class Slot:
     ended_epoch: int | None = None
     dead: bool = False
 
+    def position_in(self, topic: str) -> Position:
+        """Where the record came from, as the decoded checkpoint tells it."""
+        record = self.record
+        headers = tuple(record.headers() or ())
+        return Position(topic, record.partition(), self.offset, record.timestamp()[1], record.key(), headers)
+
 
 @dataclass(slots=True, eq=False)
 class OpenBatch:
@@ -59,18 +66,18 @@ class OpenBatch:
 
     def add(self, slot: Slot) -> None:
         """Take in one checkpoint: its messages, none of them included, or its dead letter."""
-        self.batch._add(slot.offset, slot.sequence_number, slot.messages)
+        self.batch._add(slot.offset, slot.sequence_number, slot.messages)  # noqa: SLF001 - not for users
         self.count += 1
+        if slot.sequence_number is not None:
+            self.sequence_number = max(slot.sequence_number, self.sequence_number or 0)
+        if slot.ended_epoch is not None:
+            self.ended_epoch = max(slot.ended_epoch, self.ended_epoch or 0)
         if slot.dead:
             self.dead_letters.extend(slot.outs)
             return
         self.size_bytes += sum(map(estimate_bytes, slot.messages))
         self.key = slot.record.key()
         self.headers = slot.record.headers()
-        if slot.sequence_number is not None:
-            self.sequence_number = max(slot.sequence_number, self.sequence_number or 0)
-        if slot.ended_epoch is not None:
-            self.ended_epoch = slot.ended_epoch
 
 
 @dataclass(slots=True, eq=False)
@@ -97,6 +104,7 @@ class Lane:
     dropped: bool = False
     past_limit: bool = False
     met_limit: bool = False
+    told_limit: bool = False
     again: deque[Slot] = field(default_factory=deque)
     condemned: dict[int, str] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
@@ -105,17 +113,15 @@ class Lane:
 
     def submit(self, chunk: Chunk) -> None:
         """Queue what was fetched."""
-        if self.past_limit or self.draining:
-            return
-        share = chunk.size_bytes // len(chunk.offsets)
         for record, offset in zip(chunk.records, chunk.offsets, strict=True):
-            value = record.value()
-            self.queue.append(Slot(record, offset, share if value is None else len(value)))
+            self.queue.append(Slot(record, offset, len(record.value() or b"")))
+        if self.past_limit or self.draining:
+            self.discard_queue()
 
     def startable(self) -> bool:
         """Whether a slot may start now: one whose retry is due, else the queue's head."""
         if self.hooking or self.committing or self.commit_failed or self.draining:
-            return False
+            return False  # one at a time in the hook; and a batch that is committed is waited for
         return bool(self.again) or (bool(self.queue) and not self.held)
 
     def start(self) -> Slot:
@@ -150,21 +156,42 @@ class Lane:
         self.items.append(item)
 
     def processed_one(self, slot: Slot) -> None:
-        """The slot is through the worker, in order; its raw input is done with."""
+        """The window's head is through the worker; its raw input is done with."""
         self.window.popleft()
-        self.processed += 1
-        self.freed_bytes += slot.size_bytes
+        self._done_with(slot)
         slot.checkpoint = None
 
     def cut_off(self) -> None:
         """A bounded run ends here: nothing that waits is part of it."""
         self.past_limit = True
+        self.discard_queue()
+
+    def discard_last(self) -> None:
+        """The slot that was started last is not part of the run."""
+        self.running -= 1
+        self._done_with(self.window.pop())
+
+    def discard_queue(self) -> None:
+        """Forget what waits: not finished, so never committed, but done with."""
+        for slot in self.queue:
+            self._done_with(slot)
         self.queue.clear()
+
+    def drain(self) -> None:
+        """Nothing runs, nothing is open: forget what is held, and what is done behind it."""
+        self.drained = True
+        self.window.clear()
+        self.again.clear()
+
+    def _done_with(self, slot: Slot) -> None:
+        self.processed += 1
+        self.freed_bytes += slot.size_bytes
 
     def report(self) -> Worked | None:
         """What happened since the last report; None: nothing."""
-        if not self.processed and not self.items and not self.past_limit:
+        if not self.processed and not self.items and (self.told_limit or not self.past_limit):
             return None
+        self.told_limit = self.past_limit
         batch = self.open
         report = Worked(
             self.number,

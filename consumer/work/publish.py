@@ -112,7 +112,7 @@ class DeadLetters:
     def record(self, source: Record, error: BaseException | str, stage: str, attempts: int) -> OutRecord:
         """The dead letter of one input record; a value that does not fit is replaced by its size and SHA-256."""
         if isinstance(error, BaseException):
-            name, text = f"{type(error).__module__}.{type(error).__qualname__}", str(error)
+            name, text = f"{type(error).__module__}.{type(error).__qualname__}", text_of(error)
         else:
             name, text = "broker", error
         headers: Headers = [header for header in source.headers() or [] if not header[0].startswith(CONNECT)]
@@ -142,6 +142,14 @@ def size_of(record: OutRecord) -> int:
     for name, value in record.headers:
         size += len(name) + len(value or b"") + 8
     return size
+
+
+def text_of(error: BaseException) -> str:
+    """What the error says; a text that cannot be made must not stand in the way of the dead letter."""
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 - user code
+        return f"its text cannot be made: {type(broken).__name__}"
 
 
 def _bytes(value: bytes | str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +11,10 @@ from consumer.errors import PolicyStop
 from consumer.failpoints import failpoint
 from consumer.records import Item
 from consumer.reducer import Batch, Reducer
+from consumer.work.calls import FAILURES, on_thread
 from consumer.work.job import Job
 from consumer.work.lane import Lane, OpenBatch, Slot, single
-from consumer.work.publish import Source, size_of
+from consumer.work.publish import Source, size_of, text_of
 
 COMMIT_THREADS = 32
 
@@ -26,14 +26,12 @@ class Reducing:
         self,
         reducer: Reducer[Any, Any],
         job: Job,
-        loop: asyncio.AbstractEventLoop,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         done: Callable[[Lane], None],
         failed: Callable[[Lane, int, str, BaseException], None],
     ) -> None:
         self._reducer = reducer
         self._job = job
-        self._loop = loop
         self._spawn = spawn
         self._done = done
         self._failed = failed
@@ -41,19 +39,19 @@ class Reducing:
         self._is_async = inspect.iscoroutinefunction(reducer.commit)
         self._threads = ThreadPoolExecutor(COMMIT_THREADS, thread_name_prefix="commit")
 
-    def take(self, lane: Lane, slot: Slot) -> bool:
-        """Move the window's head into the batch, closing it before or after; False: a commit is under way."""
-        if not slot.messages and (lane.open is None or not len(lane.open.batch)):
+    def ready_for(self, lane: Lane, slot: Slot) -> bool:
+        """Ask whether the open batch ends before the slot; False: it does, and its commit is under way."""
+        closes = lane.open is not None and slot.messages and self._closes(lane.open.batch, slot.messages[0])
+        return not closes or self.commit(lane)
+
+    def add(self, lane: Lane, slot: Slot) -> bool:
+        """Take the slot into the batch; False: that made the reducer close it, and its commit is under way."""
+        if not slot.messages and lane.open is None:
             lane.emit(single(slot))  # part of no batch: its offset moves at once
-            lane.processed_one(slot)
             return True
-        if lane.open is not None and slot.messages and self._closes(lane.open.batch, slot.messages[0]):
-            if not self.commit(lane):
-                return False
         if lane.open is None:
             lane.open = OpenBatch(Batch(self._job.context.input_topic, lane.number))
         lane.open.add(slot)
-        lane.processed_one(slot)
         return self._at_limit(lane)
 
     def _at_limit(self, lane: Lane) -> bool:
@@ -67,32 +65,32 @@ class Reducing:
 
     def ask(self, lane: Lane) -> bool:
         """Ask with None, and commit if the reducer says so; False: a commit is under way."""
-        if lane.open is None or not len(lane.open.batch) or not self._closes(lane.open.batch, None):
+        if lane.open is None or not self._closes(lane.open.batch, None):
             return True
         return self.commit(lane)
 
     def finish(self, lane: Lane) -> bool:
         """The lane's last batch: ask once more (unasked in a bounded run), drop it if declined; False: committing."""
-        if lane.commit_failed:
-            lane.open = None
-        if lane.open is None:
-            return True
-        if lane.ending or self._closes(lane.open.batch, None):
+        if lane.open is not None and not lane.commit_failed and (lane.ending or self._closes(lane.open.batch, None)):
             return self.commit(lane)
-        lane.open = None
+        lane.open, lane.commit_failed = None, False
         return True
 
     def start_offset(self, partition: int) -> int | None:
         """Where the sink wants the partition to start."""
         return self._reducer.start_offset(self._job.context.input_topic, partition)
 
+    def close(self) -> None:
+        """Let the threads end; a commit that still runs is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     def _closes(self, batch: Batch[Any], next_message: Any) -> bool:
         try:
             return bool(self._reducer.should_close_batch(batch, next_message))
-        except Exception as error:
+        except FAILURES as error:
             raise PolicyStop(
                 f"should_close_batch of {type(self._reducer).__name__} failed for batch {batch.id}: "
-                f"{type(error).__name__}: {error}; nothing was skipped: mend the reducer and start again"
+                f"{type(error).__name__}: {text_of(error)}; nothing was skipped: mend the reducer and start again"
             ) from error
 
     def commit(self, lane: Lane) -> bool:
@@ -103,7 +101,7 @@ class Reducing:
         if self._inline:
             try:
                 self._publish(lane, self._reducer.commit(lane.open.batch))
-            except Exception as error:
+            except FAILURES as error:
                 self._commit_failed(lane, error)
                 return False
             return True
@@ -116,17 +114,17 @@ class Reducing:
             if self._is_async:
                 results = await self._reducer.commit(batch)
             else:
-                results = await self._loop.run_in_executor(self._threads, self._reducer.commit, batch)
+                results = await on_thread(self._threads, self._reducer.commit, batch)
             lane.committing = False
             if not lane.dropped:
                 self._publish(lane, results)
-        except Exception as error:
+        except FAILURES as error:
             lane.committing = False
             self._commit_failed(lane, error)
         else:
             self._done(lane)
 
-    def _commit_failed(self, lane: Lane, error: Exception) -> None:
+    def _commit_failed(self, lane: Lane, error: BaseException) -> None:
         assert lane.open is not None
         lane.commit_failed = True
         self._failed(lane, lane.open.batch.last_offset, "commit", error)
