@@ -74,7 +74,7 @@ class Machine:
         times = [self._due_at(), self.retries.next_at(), self.stop_deadline, self.budget.next_at(partitions)]
         if self.policy.reduces:
             times += map(self._ask_at, partitions)
-        return min(now + 1.0, *(at for at in times if at is not None))
+        return min([now + 1.0, *(at for at in times if at is not None)])
 
     @property
     def holding(self) -> bool:
