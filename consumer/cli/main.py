@@ -44,17 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = next((argument for argument in arguments if not argument.startswith("-")), "")
-    module = import_module(f"consumer.cli.{verb}") if verb in VERBS else None
-    args = _parser(verb, module).parse_args(arguments)
     try:
+        module = import_module(f"consumer.cli.{verb}") if verb in VERBS else None
+        args = _parser(verb, module).parse_args(arguments)
         code: int = args.run(args)
         sys.stdout.flush()
     except Stop as stop:
         print(f"{PROGRAM}: {_one_line(str(stop))}", file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt:
-        # `run` handles signals by itself; this one came before it could.
-        return ExitCode.DONE if verb == "run" else _INTERRUPTED
+        # These handle signals by themselves; this one came before they could.
+        return ExitCode.DONE if verb in {"run", "demo"} else _INTERRUPTED
     except BrokenPipeError:
         if not _reader_has_gone():
             raise
