@@ -22,16 +22,17 @@ from consumer.core import messages as m
 from consumer.core.flush import FlushPolicy
 from consumer.core.machine import Policy
 from consumer.core.retry import Backoff
-from consumer.errors import ConfigError, ExitCode, Stop
+from consumer.errors import ConfigError, ExitCode, Stop, TransientError
 from consumer.kafka.conf import consumer_conf
 from consumer.kafka.preflight import Preflight, Topic
 from consumer.kafka.sinks import make_sink
 from consumer.kafka.source import Source, UnsupportedProtocol
 from consumer.kafka.transactor import Ready, Sink
 from consumer.limits import CaughtUp, Limits
-from consumer.loading import encoder, encodings, make
+from consumer.loading import Encoding, encoder, encodings, make
 from consumer.member import Member
-from consumer.protocol import Failure, Spec, Status
+from consumer.patience import Patience
+from consumer.protocol import Alone, Failure, Spec, Status
 from consumer.reducer import Reducer
 from consumer.registry import resolve_id
 from consumer.settings import Settings
@@ -44,6 +45,8 @@ from consumer.worker import Context, Worker
 
 log = logs.get_logger("consumer.process")
 STATUS_SECONDS = 0.5
+REGISTRY_SECONDS = 3.0
+"""One look-up: so that a stop is heard and a silent registry is named in time."""
 DRAIN_SHARE = 0.7
 """Of the time to stop: for finishing and publishing. The rest is for leaving the group and closing."""
 
@@ -89,6 +92,7 @@ class MemberProcess:
         self._reported = 0.0
         self._partitions = 0
         self._limits = Limits()
+        self._patience = Patience(spec.patient, self._stopping)
 
     def run(self) -> None:
         """Prepare, join, work, leave."""
@@ -98,7 +102,7 @@ class MemberProcess:
         if spec.reducer is not None:
             reducer = make(spec.reducer, Reducer, settings.reducer_options, "CONSUMER_REDUCER")
         outputs = encodings(worker, reducer, settings)
-        preflight = Preflight(settings, patient=spec.patient, stopping=self._stopping)
+        preflight = Preflight(settings, self._patience)
         names = {settings.input_topic, settings.dlq_topic, *(output.topic for output in outputs)}
         topics = preflight.topics(names)
         self._partitions = topics[settings.input_topic].partitions
@@ -117,22 +121,19 @@ class MemberProcess:
         spec = self._spec
         if spec.until is None:
             return Limits()
-        if not spec.patient:
-            preflight.wait_until_alone(f"{self._settings.group_id}-{self._settings.instance_id}-")
-        ends: dict[int, int] = {}
-        if isinstance(spec.until, CaughtUp):
-            ends = spec.ends if spec.ends is not None else preflight.ends(self._partitions)
+        ends = spec.ends
+        if ends is None:
+            preflight.wait_until_alone()
+            ends = preflight.ends(self._partitions) if isinstance(spec.until, CaughtUp) else {}
+            _tell(self._pipe, Alone(ends))
         return Limits(spec.until, self._settings.sequence.partitioning, self._partitions, ends)
 
-    def _job(self, worker: Any, reducer: Any, outputs: list[Any], topics: dict[str, Topic]) -> Job:
+    def _job(self, worker: Any, reducer: Any, outputs: list[Encoding], topics: dict[str, Topic]) -> Job:
         settings = self._settings
         default: Target | None = None
         by_type: dict[type, Target] = {}
         for output in outputs:
-            schema_id, where = resolve_id(output.schema, output.topic, settings.schema)
-            if where == "hash":
-                log.info("schema is in no version file, its id is made of its canonical form",
-                         topic=output.topic, schema_id=schema_id)
+            schema_id = self._schema_id(output)
             topic = topics[output.topic]
             target = Target(topic.name, topic.partitions, topic.max_bytes, encoder(output, schema_id).encode)
             if output.message_type is None:
@@ -152,6 +153,18 @@ class MemberProcess:
             max_messages=settings.batch.max_messages,
             max_bytes=settings.batch.max_bytes,
         )
+
+    def _schema_id(self, output: Encoding) -> int:
+        schema = self._settings.schema
+        schema_id, where = self._patience.ask(
+            lambda: resolve_id(output.schema, output.topic, schema, REGISTRY_SECONDS),
+            lambda error: str(error) if isinstance(error, TransientError) else None,
+            f"the schema registry at {schema.registry_url} (CONSUMER_SCHEMA__REGISTRY_URL)",
+        )
+        if where == "hash":
+            log.info("schema is in no version file, its id is made of its canonical form",
+                     topic=output.topic, schema_id=schema_id)
+        return schema_id
 
     def _await_open(self, outbox: SimpleQueue[Any]) -> None:
         while True:
@@ -301,6 +314,5 @@ class MemberProcess:
             limit_reached=machine.limit_reached,
             progress=progress,
             metrics=member.telemetry.snapshot(machine, self._source.ends(list(machine.partitions))),
-            ends=dict(self._limits.ends) or None,
         )
         _tell(self._pipe, status)

@@ -24,7 +24,7 @@ class Spec:
     patient: bool = False
     """Restarted by its supervisor: it waits for brokers without limit."""
     ends: dict[int, int] | None = None
-    """End offsets at the start of the run, if another member knows them already."""
+    """Of a bounded run: the end offsets at its start, empty where it ends elsewhere. None: this member is the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,13 @@ class Status:
     progress: dict[int, tuple[int, int | None]] = field(default_factory=dict)
     """Committed next offset and next sequence number per partition."""
     metrics: bytes = b""
-    ends: dict[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """The first member of a bounded run has found the group empty: the others may start, with these `Spec.ends`."""
+
+    ends: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from consumer.avro import CompiledSchema, compile_schema
 from consumer.errors import ConfigError, DecodeError
-from consumer.rest import Answer, Rest
+from consumer.rest import TOTAL_SECONDS, Answer, Rest
 from consumer.schemas import SchemaStore, search_path
 
 __all__ = ["Registry", "SchemaSettings", "resolve_id", "schema_lookup"]
@@ -38,17 +38,20 @@ class SchemaSettings(Protocol):
     def auto_register(self) -> bool: ...
 
 
-def resolve_id(schema: Mapping[str, Any], topic: str, settings: SchemaSettings) -> tuple[int, str]:
+def resolve_id(
+    schema: Mapping[str, Any], topic: str, settings: SchemaSettings, seconds: float = TOTAL_SECONDS
+) -> tuple[int, str]:
     """The id that stands in front of `topic`'s values, and where it is from: `registry`, `schema path` or `hash`.
 
-    With `hash` no version file knows the schema: the caller says so in one log line.
+    With `hash` no version file knows the schema: the caller says so in one log line. `seconds` bounds each call to
+    the registry, tries and pauses included.
 
     Raises:
         ConfigError: the registry does not take the schema, or the schema path is damaged.
         TransientError: the registry cannot be reached.
     """
     if settings.registry_url:
-        registry = Registry(Rest(settings.registry_url, settings.registry_options))
+        registry = Registry(Rest(settings.registry_url, settings.registry_options, total_seconds=seconds))
         return registry.id_of(schema, topic, auto_register=settings.auto_register), "registry"
     found = SchemaStore(search_path(settings.path)).id_of(schema)
     return found.id, "schema path" if found.from_version_file else "hash"

@@ -21,7 +21,7 @@ from typing import Any
 from consumer.errors import ConfigError, ExitCode, Fenced, PolicyStop, Stop
 from consumer.log import get_logger
 from consumer.metrics import Aggregate, Metrics
-from consumer.protocol import Failure, Spec, Status, Told
+from consumer.protocol import Alone, Failure, Spec, Status, Told
 
 log = get_logger("consumer.supervisor")
 
@@ -111,8 +111,9 @@ class Supervisor:
         """
         with self._handling_signals():
             try:
-                for child in self._children():
-                    self._start(child)
+                for pool in self.pools:
+                    for child in pool.children[: 1 if pool.bounded else None]:
+                        self._start(child)
                 while any(not child.done for child in self._children()):
                     self._turn()
             finally:
@@ -218,18 +219,25 @@ class Supervisor:
         if isinstance(message, Failure):
             child.failure = message
             return
+        pool = self._pool(child)
+        if isinstance(message, Alone):
+            self._start_others(pool, message.ends)
+            return
         status: Status = message
         child.status = status
-        pool = self._pool(child)
         pool.ended.update(status.ended)
         pool.progress.update(status.progress)
         pool.limit_reached = pool.limit_reached or status.limit_reached
-        if status.ends is not None and child.spec.ends is None:
-            for sibling in pool.children:
-                sibling.spec = replace(sibling.spec, ends=status.ends)
         self.aggregate.update(pool.name, child.name, status.metrics)
         if pool.limit_reached and not status.limit_reached:
             self._tell(child, ("limit", 0.0))
+
+    def _start_others(self, pool: Pool, ends: dict[int, int]) -> None:
+        """A bounded run begins: one member has seen that no other group member is there, and where the input ends."""
+        for child in pool.children:
+            child.spec = replace(child.spec, ends=ends)
+            if child.process is None and not child.done:
+                self._start(child)
 
     def _coordinate(self, pool: Pool) -> None:
         """A bounded run ends when all partitions have; its members stay until then."""

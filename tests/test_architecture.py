@@ -17,10 +17,10 @@ PACKAGE = ROOT / "consumer"
 
 # Each module or package imports only from those before it.
 LAYERS = (
-    *("errors", "failpoints", "records", "partitioning", "rest"),
+    *("errors", "failpoints", "records", "partitioning", "rest", "targets"),
     *("checkpoint", "worker", "reducer", "workers", "reducers", "limits"),
     *("avro", "schemas", "registry"),
-    *("settings", "log", "metrics", "http", "loading", "protocol"),
+    *("settings", "log", "metrics", "http", "patience", "loading", "protocol"),
     *("core", "work", "telemetry", "kafka"),
     *("member", "process", "supervisor", "executor"),
     *("__init__", "generate", "testing"),

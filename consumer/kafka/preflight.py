@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from consumer.errors import ConfigError
 from consumer.kafka.conf import admin_conf, make_client
 from consumer.log import get_logger
 from consumer.partitioning import Partitioning
+from consumer.patience import Patience
 from consumer.settings import Settings
 
-ANNOUNCE_SECONDS = 4.0
-GIVE_UP_SECONDS = 30.0
 MISSING_SECONDS = 5.0
 ALONE_SECONDS = 60.0
 REQUEST_SECONDS = 10.0
 DEFAULT_MAX_BYTES = 1_048_588
 """Kafka's default `max.message.bytes`, assumed where the topic's cannot be read."""
+_PASSING = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._RESOLVE,
+        KafkaError._WAIT_COORD,
+        KafkaError._NOENT,  # no leader among what the client knows
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+    }
+)
+"""Admin requests carry no flag that says so."""
 
 Answer = TypeVar("Answer")
 log = get_logger("consumer.preflight")
@@ -40,19 +57,24 @@ class Topic:
 
 
 class Preflight:
-    """Asks the brokers. Every wait is bounded and looks at `stopping`, which ends it with StopIteration."""
+    """Asks the brokers before the group is joined.
 
-    def __init__(self, settings: Settings, *, patient: bool, stopping: Callable[[], bool]) -> None:
+    Raises, from every method:
+        ConfigError: no answer for 30 s, unless `patience` is endless, or the answer is that something is not allowed.
+        StopIteration: told to stop.
+    """
+
+    def __init__(self, settings: Settings, patience: Patience) -> None:
         self._settings = settings
-        self._patient = patient
-        self._stopping = stopping
+        self._patience = patience
+        self._brokers = f"the brokers at {settings.kafka.bootstrap_servers} (CONSUMER_KAFKA__BOOTSTRAP_SERVERS)"
         self._admin: AdminClient = make_client(AdminClient, admin_conf(settings), logging.getLogger("librdkafka"))
 
     def topics(self, names: Iterable[str]) -> dict[str, Topic]:
         """Partitions and size limits of these topics.
 
         Raises:
-            ConfigError: no broker answered for 30 s (unless `patient`), or a topic was missing for 5 s.
+            ConfigError: a topic was missing for 5 s.
         """
         wanted = sorted(set(names))
         found = self._partitions(wanted)
@@ -60,38 +82,16 @@ class Preflight:
         return {name: Topic(name, found[name], limits.get(name, DEFAULT_MAX_BYTES)) for name in wanted}
 
     def _partitions(self, wanted: Sequence[str]) -> dict[str, int]:
-        started = time.monotonic()
-        announced = False
         missing_since: float | None = None
-        servers = self._settings.kafka.bootstrap_servers
         while True:
-            self._check_stop()
-            try:
-                metadata = self._admin.list_topics(timeout=1.0)
-            except KafkaException as error:
-                cause = error.args[0]
-                if cause.code() in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
-                    raise ConfigError(
-                        f"the brokers at {servers} refuse the login: correct the sasl.* options in "
-                        "CONSUMER_KAFKA__OPTIONS"
-                    ) from None
-                waited = time.monotonic() - started
-                if waited >= GIVE_UP_SECONDS and not self._patient:
-                    raise ConfigError(
-                        f"no broker answered at {servers} for {waited:.0f} s: check "
-                        "CONSUMER_KAFKA__BOOTSTRAP_SERVERS and the security options in CONSUMER_KAFKA__OPTIONS"
-                    ) from None
-                if not announced and waited >= ANNOUNCE_SECONDS - 1.0:
-                    announced = True
-                    log.warning("no broker answers yet, waiting", bootstrap_servers=servers)
-                continue
+            metadata = self._ask(lambda: self._admin.list_topics(timeout=1.0))
             missing = [name for name in wanted if name not in metadata.topics or metadata.topics[name].error]
             if not missing:
                 return {name: len(metadata.topics[name].partitions) for name in wanted}
             missing_since = missing_since or time.monotonic()
             if time.monotonic() - missing_since >= MISSING_SECONDS:
                 raise ConfigError(self._missing(missing))
-            self._pause(0.2)
+            self._patience.pause(0.2)
 
     def _missing(self, missing: Sequence[str]) -> str:
         settings = self._settings
@@ -110,8 +110,11 @@ class Preflight:
             try:
                 limits[resource.name] = int(self._result(future)["max.message.bytes"].value)
             except (KafkaException, KeyError) as error:
-                log.info("the topic's max.message.bytes cannot be read, the default is assumed",
-                         topic=resource.name, error=str(error))
+                log.info(
+                    "the topic's max.message.bytes cannot be read, the default is assumed",
+                    topic=resource.name,
+                    error=str(error),
+                )
         return limits
 
     # -------------------------------------------------------------------------------------------------- offsets
@@ -119,14 +122,14 @@ class Preflight:
     def committed(self, partitions: int) -> dict[int, tuple[int, str]]:
         """The group's committed offsets and metadata of the input topic, by partition.
 
-        The partitions are named: the embedded broker says nothing to a question for all of a group's offsets.
+        What an open transaction holds does not count and is not waited for: it may be this slot's own from before,
+        and a group with a transaction had an offset before it. The partitions are named: the embedded broker says nothing to a question for all of a group's offsets.
         """
         asked = [TopicPartition(self._settings.input_topic, number) for number in range(partitions)]
         request = [ConsumerGroupTopicPartitions(self._settings.group_id, asked)]
-        futures = self._admin.list_consumer_group_offsets(
-            request, require_stable=True, request_timeout=REQUEST_SECONDS
+        answer = self._ask(
+            lambda: self._only(self._admin.list_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS))
         )
-        answer = self._patiently(lambda: self._result(next(iter(futures.values()))))
         return {
             found.partition: (found.offset, found.metadata or "")
             for found in answer.topic_partitions
@@ -169,11 +172,10 @@ class Preflight:
         topic = self._settings.input_topic
         wanted = [TopicPartition(topic, number, offset) for number, offset in sorted(offsets.items())]
         request = [ConsumerGroupTopicPartitions(self._settings.group_id, wanted)]
-        future = next(
-            iter(self._admin.alter_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS).values())
-        )
         try:
-            answer = self._result(future)
+            answer = self._ask(
+                lambda: self._only(self._admin.alter_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS))
+            )
             failed = next((found.error for found in answer.topic_partitions if found.error), None)
         except KafkaException as error:
             failed = error.args[0]
@@ -190,29 +192,31 @@ class Preflight:
     def _find_checkpoint(self, number: int, partitions: int, partitioning: Partitioning) -> dict[int, int]:
         from consumer.kafka.search import find_checkpoint  # opens a reader of its own, seldom needed
 
-        return find_checkpoint(self._settings, number, partitions, partitioning, self._check_stop)
+        return find_checkpoint(self._settings, number, partitions, partitioning, self._patience.check)
 
     def _offsets(self, partitions: int, spec: OffsetSpec) -> dict[int, int]:
         topic = self._settings.input_topic
         request = {TopicPartition(topic, number): spec for number in range(partitions)}
-        futures = self._admin.list_offsets(request, request_timeout=REQUEST_SECONDS)
-        return {found.partition: self._result(future).offset for found, future in futures.items()}
+
+        def ask() -> dict[int, int]:
+            futures = self._admin.list_offsets(
+                request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
+            )
+            return {found.partition: self._result(future).offset for found, future in futures.items()}
+
+        return self._ask(ask)
 
     # ---------------------------------------------------------------------------------------------------- group
 
-    def wait_until_alone(self, client_prefix: str) -> None:
-        """A bounded run wants the group for itself: wait up to 60 s for members that are not of this process.
+    def wait_until_alone(self) -> None:
+        """A bounded run wants the group for itself: wait up to 60 s for members that are gone, saying so.
 
         Raises:
             ConfigError: they are still there; the message names them.
         """
         deadline = time.monotonic() + ALONE_SECONDS
         announced = False
-        while True:
-            others = [name for name in self._members() if not name.startswith(client_prefix)]
-            if not others:
-                return
-            names = ", ".join(sorted(set(others)))
+        while names := ", ".join(sorted(set(self._members()))):
             if time.monotonic() >= deadline:
                 raise ConfigError(
                     f"a bounded run wants group {self._settings.group_id} for itself, but it has other members: "
@@ -220,40 +224,45 @@ class Preflight:
                 )
             if not announced:
                 announced = True
-                log.warning("waiting for other members of the group to leave", members=names)
-            self._pause(0.5)
+                log.warning("a bounded run wants the group for itself, waiting for its members to leave", members=names)
+            self._patience.pause(0.5)
 
     def _members(self) -> list[str]:
-        futures = self._admin.describe_consumer_groups([self._settings.group_id], request_timeout=REQUEST_SECONDS)
+        group = [self._settings.group_id]
         try:
-            description = self._result(next(iter(futures.values())))
+            described = self._ask(
+                lambda: self._only(self._admin.describe_consumer_groups(group, request_timeout=REQUEST_SECONDS))
+            )
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return []
             raise
-        return [f"{member.client_id} on {member.host}" for member in description.members]
+        return [f"{member.client_id} on {member.host}" for member in described.members]
 
     # ------------------------------------------------------------------------------------------------- waiting
 
+    def _ask(self, question: Callable[[], Answer]) -> Answer:
+        return self._patience.ask(question, self._excuse, self._brokers)
+
+    def _excuse(self, error: Exception) -> str | None:
+        if not isinstance(error, KafkaException):
+            return None
+        cause = error.args[0]
+        match cause.code():
+            case KafkaError._AUTHENTICATION | KafkaError.SASL_AUTHENTICATION_FAILED:
+                wrong = f"{self._brokers} refuse the login: correct the sasl.* options in CONSUMER_KAFKA__OPTIONS"
+            case KafkaError.GROUP_AUTHORIZATION_FAILED:
+                wrong = f"group {self._settings.group_id} is not authorised: grant this principal Read on the group"
+            case KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                topic = self._settings.input_topic
+                wrong = f"topic {topic} is not authorised: grant this principal Read and Describe on it"
+            case _:
+                return f"{cause.name()}: {cause.str()}" if cause.retriable() or cause.code() in _PASSING else None
+        raise ConfigError(wrong) from None
+
+    def _only(self, futures: Mapping[Any, Future[Answer]]) -> Answer:
+        (future,) = futures.values()
+        return self._result(future)
+
     def _result(self, future: Future[Answer]) -> Answer:
-        answer: Answer = future.result(REQUEST_SECONDS + 1.0)
-        return answer
-
-    def _patiently(self, ask: Callable[[], Any]) -> Any:
-        try:
-            return ask()
-        except KafkaException as error:
-            cause = error.args[0]
-            if cause.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-                raise ConfigError(
-                    f"group {self._settings.group_id} is not authorised: grant this principal Read on the group"
-                ) from None
-            raise
-
-    def _pause(self, seconds: float) -> None:
-        self._check_stop()
-        self._admin.poll(seconds)
-
-    def _check_stop(self) -> None:
-        if self._stopping():
-            raise StopIteration
+        return future.result(REQUEST_SECONDS + 1.0)
