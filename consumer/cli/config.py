@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 
-from consumer.settings import RUN_REQUIRES, load_settings_and_sources, setting_name
+from consumer.settings import RUN_REQUIRES, as_text, load_settings_and_sources, setting_name
 
 __all__ = ["add_arguments", "run"]
 
@@ -23,14 +23,14 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: a setting is wrong.
     """
     settings, sources = load_settings_and_sources(os.environ, config_file=args.config, required=frozenset())
+    values = settings.masked()
     if args.json:
-        values = settings.masked()
-        print(json.dumps({setting_name(n): {"value": values[n], "source": sources[n]} for n in values}))
+        entries = {setting_name(n): {"value": values[n], "source": sources[n]} for n in values}
+        print(json.dumps(entries, default=str))
         return 0
-    environment = settings.for_environment(masked=True)
-    for name, source in sources.items():
-        text = environment.get(setting_name(name))
-        missing = text is None and name in RUN_REQUIRES
+    for name, value in values.items():
+        text = as_text(value)
+        missing = not text and name in RUN_REQUIRES
         line = f"{setting_name(name)}={shlex.quote(text) if text else ''}"
-        print(f"{line:<60}  # {'not set, and run requires it' if missing else source}")
+        print(f"{line:<60}  # {'not set, and run requires it' if missing else sources[name]}")
     return 0

@@ -2,8 +2,7 @@
 
 from consumer.settings.check import RUN_REQUIRES
 from consumer.settings.load import load_settings, load_settings_and_sources
-from consumer.settings.model import KafkaSettings, SchemaSettings, Settings
-from consumer.settings.names import setting_name
+from consumer.settings.model import KafkaSettings, SchemaSettings, Settings, as_text, setting_name
 from consumer.settings.start import Start
 
 __all__ = [
@@ -12,6 +11,7 @@ __all__ = [
     "SchemaSettings",
     "Settings",
     "Start",
+    "as_text",
     "load_settings",
     "load_settings_and_sources",
     "setting_name",

@@ -2,49 +2,62 @@
 
 An attribute's name is the environment variable's name in lower case, so `settings.batch.max_messages` is
 `CONSUMER_BATCH__MAX_MESSAGES`. A size is in bytes, a duration in seconds. A required setting that the caller
-of `load_settings` did not ask for may be missing: it is then an empty string.
+of `load_settings` did not ask for may be missing: it is then an empty string. The description of a type is what an
+error says that a value must be.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from operator import attrgetter
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
 from consumer.partitioning import Partitioning
-from consumer.settings.names import setting_name
 from consumer.settings.secrets import masked
 from consumer.settings.start import Start
 
-__all__ = ["KafkaSettings", "Paths", "SchemaSettings", "Settings", "Size", "Text", "as_text", "leaf_types"]
+__all__ = ["PREFIX", "KafkaSettings", "SchemaSettings", "Settings", "as_text", "expected", "leaf_types", "setting_name"]
+
+PREFIX = "CONSUMER_"
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1, description="a whole number of 1 or more")]
-Size = Annotated[int, Meta(ge=1, le=2**62, description="a size in bytes of 1 or more, such as 1048576 or 16MiB")]
+Size = Annotated[int, Meta(ge=1, le=2**62, description="a whole number of bytes of 1 or more")]
 Pause = Annotated[float, Meta(ge=0, le=10**9, description="a number of seconds, 0 or more")]
 Duration = Annotated[float, Meta(gt=0, le=10**9, description="a number of seconds above 0")]
 Factor = Annotated[float, Meta(ge=1, le=1000, description="a number of 1 or more")]
 Ratio = Annotated[float, Meta(gt=0, le=1, description="a number above 0 and up to 1")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port from 1 to 65535, or 0 for off")]
-Paths = Annotated[tuple[str, ...], Meta(min_length=1, description=f"one or more folders, separated by {os.pathsep}")]
-Text = str | None
-Options = dict[str, Any]
+Name = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="at most 249 of the characters a-z A-Z 0-9 . _ -")
+]
+"""Kafka's rule for topics and for `group.instance.id` (Topic.validate)."""
+ImportPath = Annotated[str, Meta(pattern=r"^[^\W\d][\w.]*:[^\W\d][\w.]*$", description="package.module:Name")]
+Url = Annotated[str, Meta(pattern="^https?://", description="a URL that begins with http:// or https://")]
+Paths = Annotated[tuple[str, ...], Meta(description=f"folders, separated by {os.pathsep}")]
+Options = Annotated[dict[str, Any], Meta(description='a JSON object, such as {"name": "value"}')]
+TextOptions = Annotated[dict[str, str], Meta(description='a JSON object, such as {"security.protocol": "SSL"}')]
+Starts = Annotated[
+    Start,
+    Meta(description="fail, earliest, latest, checkpoint:N or timestamp:ISO, such as timestamp:2026-01-31T00:00:00Z"),
+]
+Partitions = Annotated[Partitioning, Meta(description="unknown, modulo or range:N with N of 1 or more")]
 
 
 class _Group(Struct, frozen=True, kw_only=True):
     """Base of all settings; a printed one shows no secret."""
 
     def __repr__(self) -> str:
-        values = {field: getattr(self, field) for field in self.__struct_fields__}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in masked(values).items())})"
+        return f"{type(self).__name__}({masked(msgspec.structs.asdict(self))})"
 
 
 class KafkaSettings(_Group, frozen=True):
     """How Kafka is reached."""
 
     bootstrap_servers: str = ""
-    options: dict[str, str] = {}
+    options: TextOptions = {}
     """Further librdkafka options, as librdkafka takes them: text."""
     group_protocol: Literal["auto", "consumer", "classic"] = "auto"
 
@@ -89,7 +102,7 @@ class DlqSettings(_Group, frozen=True):
 class SequenceSettings(_Group, frozen=True):
     """How sequence numbers lie in the partitions, and what an anomaly does."""
 
-    partitioning: Partitioning = Partitioning.parse("unknown")
+    partitioning: Partitions = Partitioning.parse("unknown")
     policy: Literal["ignore", "report", "skip_repeats", "stop"] = "report"
 
 
@@ -98,7 +111,7 @@ class SchemaSettings(_Group, frozen=True):
 
     path: Paths = ("./schemas",)
     """Searched in this order, and the schemas shipped with the package after them."""
-    registry_url: Text = None
+    registry_url: Url | None = None
     registry_options: Options = {}
     auto_register: bool = False
 
@@ -135,19 +148,19 @@ class Settings(_Group, frozen=True):
 
     kafka: KafkaSettings = KafkaSettings()
     group_id: str = ""
-    instance_id: str = ""
+    instance_id: Name = ""
     static_membership: bool = False
-    input_topic: str = ""
-    output_topic: Text = None
-    dlq_topic: str = ""
-    worker: str = ""
-    reducer: Text = None
+    input_topic: Name = ""
+    output_topic: Name | None = None
+    dlq_topic: Name = ""
+    worker: ImportPath = ""
+    reducer: ImportPath | None = None
     worker_options: Options = {}
     reducer_options: Options = {}
     concurrency: Count = 1
     max_in_flight: Count = 1
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
-    start: Start = Start("fail")
+    start: Starts = Start("fail")
     batch: BatchSettings = BatchSettings()
     memory: MemorySettings = MemorySettings()
     retry: RetrySettings = RetrySettings()
@@ -161,20 +174,16 @@ class Settings(_Group, frozen=True):
 
     def get(self, dotted: str) -> Any:
         """The value of one setting by its dotted name, such as `batch.max_messages`."""
-        value: Any = self
-        for name in dotted.split("."):
-            value = getattr(value, name)
-        return value
+        return attrgetter(dotted)(self)
 
     def masked(self) -> dict[str, Any]:
-        """Every setting by its dotted name, as JSON could hold it, secrets replaced by `***`."""
-        values = {name: self.get(name) for name in leaf_types()}
-        return {name: masked(_plain(value), name) for name, value in values.items()}
+        """The value of every setting by its dotted name, secrets replaced by `***`."""
+        return {name: masked(self.get(name), name) for name in leaf_types()}
 
-    def for_environment(self, *, masked: bool = False) -> dict[str, str]:
-        """The environment that `load_settings` reads these settings back from; what is not set is left out."""
-        values = self.masked() if masked else {name: self.get(name) for name in leaf_types()}
-        return {setting_name(name): as_text(value) for name, value in values.items() if value not in (None, "")}
+
+def setting_name(dotted: str) -> str:
+    """The environment variable of a setting: `batch.max_messages` to `CONSUMER_BATCH__MAX_MESSAGES`."""
+    return PREFIX + dotted.upper().replace(".", "__")
 
 
 def leaf_types() -> dict[str, Any]:
@@ -188,16 +197,22 @@ def leaf_types() -> dict[str, Any]:
     return leaves
 
 
+def expected(kind: Any) -> str:
+    """What a value of this type must be, in words."""
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    for part in (kind, *get_args(kind)):  # of `Name | None` it is Name that tells
+        for meta in getattr(part, "__metadata__", ()):
+            return str(meta.description)
+    return "true or false" if kind is bool else "text"
+
+
 def as_text(value: Any) -> str:
     """A setting's value as its environment variable holds it."""
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return str(value).lower()
     if isinstance(value, dict):
         return msgspec.json.encode(value).decode()
     if isinstance(value, (list, tuple)):
         return os.pathsep.join(value)
-    return str(value)
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, (Start, Partitioning)) else value
+    return "" if value is None else str(value)

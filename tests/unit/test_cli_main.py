@@ -158,7 +158,9 @@ def test_a_wrong_setting_is_exit_2_and_one_line() -> None:
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == (
-        "checkpoint-consumer: CONSUMER_CONCURENCY is no setting: did you mean CONSUMER_CONCURRENCY? If not, remove it\n"
+        "checkpoint-consumer: CONSUMER_CONCURENCY (from the environment) is no setting: "
+        "did you mean CONSUMER_CONCURRENCY? If not, remove it, "
+        "or set enableServiceLinks: false where Kubernetes adds it\n"
     )
 
 
