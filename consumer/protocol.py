@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from consumer.metrics import Series
 from consumer.settings import Settings
 
 Told = tuple[Literal["stop", "limit"], float]
@@ -39,7 +40,7 @@ class Status:
     limit_reached: bool = False
     progress: dict[int, tuple[int, int | None]] = field(default_factory=dict)
     """Committed next offset and next sequence number per partition."""
-    metrics: bytes = b""
+    metrics: Series = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from importlib import metadata
 
 from consumer.core.machine import Machine
 from consumer.core.messages import Chunk, Failed, FailureKind, Outcome, Transact, TransactionEnded
-from consumer.metrics import Metrics, ProcessMetrics
+from consumer.metrics import Metrics, Series
 from consumer.work.report import Tally
 
 
@@ -19,8 +19,6 @@ class Telemetry:
     def __init__(self, topic: str, member: int) -> None:
         self._topic = topic
         self._metrics = Metrics()
-        self._process = ProcessMetrics(self._metrics, member)
-        self._seen: set[int] = set()
         self._batch = self._outs = 0
         self._since = time.monotonic()
         self._spent = 0.0
@@ -71,7 +69,7 @@ class Telemetry:
         for duration in tally.durations:
             self._metrics.observe("processing_seconds", duration)
 
-    def snapshot(self, machine: Machine, ends: Mapping[int, int]) -> bytes:
+    def snapshot(self, machine: Machine, ends: Mapping[int, int]) -> Series:
         """Everything counted so far, with the gauges as they are now; `ends` are the partitions' end offsets."""
         now = time.monotonic()
         rest = max(0.0, now - self._since - self._spent)
@@ -83,10 +81,8 @@ class Telemetry:
         self._metrics.set("memory_bytes", sum(p.raw_bytes for p in partitions.values()), stage="work")
         self._metrics.set("memory_bytes", sum(p.batch_bytes for p in partitions.values()), stage="batch")
         self._metrics.set("memory_bytes", sum(p.finished_bytes for p in partitions.values()), stage="unsent")
-        for gone in self._seen - partitions.keys():
-            self._metrics.clear_labels("lag_records", topic=self._topic, partition=gone)
-            self._metrics.clear_labels("next_sequence_number", topic=self._topic, partition=gone)
-        self._seen = set(partitions)
+        self._metrics.clear("lag_records")
+        self._metrics.clear("next_sequence_number")
         for number, partition in partitions.items():
             done = partition.committed if partition.delivered or partition.finished else partition.position
             if number in ends and done is not None:
@@ -95,7 +91,6 @@ class Telemetry:
             if partition.sequence_number is not None:
                 following = partition.sequence_number + 1
                 self._metrics.set("next_sequence_number", following, topic=self._topic, partition=number)
-        self._process.update()
         return self._metrics.snapshot()
 
 
