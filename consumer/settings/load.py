@@ -49,12 +49,12 @@ def load_settings(
     overrides: Mapping[str, Any] | None = None,
     required: Collection[str] = RUN_REQUIRES,
 ) -> Settings:
-    """The effective settings, checked one by one and against each other. What is empty or None is not given.
+    """The effective settings, checked one by one and against each other. An empty text is the default.
 
     Args:
         environ: variables that do not begin with `CONSUMER_` are left alone.
         config_file: a TOML file with the same names in lower case; groups are tables.
-        overrides: explicit arguments, nested or flat (`batch__max_messages`).
+        overrides: explicit arguments, nested or flat (`batch__max_messages`); a None is not given.
         required: dotted names of the settings that must be there.
 
     Raises:
@@ -71,7 +71,7 @@ def load_settings_and_sources(
     required: Collection[str] = RUN_REQUIRES,
 ) -> tuple[Settings, dict[str, str]]:
     """`load_settings`, and for every dotted name where its value is from: default, file, environment or argument."""
-    given: dict[str, Any] = {"instance_id": os.uname().nodename}
+    found: dict[str, Any] = {}
     sources = dict.fromkeys(_LEAVES, "default")
     for source, entries in (
         ("file", _toml(config_file) if config_file else {}),
@@ -79,7 +79,9 @@ def load_settings_and_sources(
         ("argument", overrides or {}),
     ):
         for name, value in _known(dict(_flat(entries, _LEAVES)), source):
-            given[name], sources[name] = value, source
+            found[name], sources[name] = value, source
+    given = {name: value for name, value in found.items() if value != ""}
+    given.setdefault("instance_id", os.uname().nodename)
     if "group_id" in given:
         given.setdefault("dlq_topic", f"{given['group_id']}.dlq")
     nested: dict[str, Any] = {}
@@ -123,11 +125,11 @@ def _known(entries: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any]]
                 f"{setting_name(name)} (from the {source}) is no setting: did you mean {nearest}? If not, remove it, "
                 "or set enableServiceLinks: false where Kubernetes adds it"
             )
-        if value in (None, ""):
+        if value is None:
             continue
         if setting != name and setting in entries:
             raise ConfigError(f"{setting_name(setting)} and {setting_name(name)} are both set: remove one of them")
-        yield setting, value if setting == name else _content(setting_name(name), value)
+        yield setting, _content(setting_name(name), value) if value and setting != name else value
 
 
 def _content(variable: str, path: str) -> str:

@@ -134,6 +134,15 @@ def test_values_as_the_environment_writes_them(variable: str, text: str, dotted:
     assert load_settings({**MINIMAL, variable: text}).get(dotted) == expected
 
 
+def test_an_empty_value_is_the_default_and_wins_over_what_is_below() -> None:
+    environ = {**MINIMAL, "CONSUMER_REDUCER": "a:B", "CONSUMER_INSTANCE_ID": "", "CONSUMER_DLQ_TOPIC": ""}
+
+    settings = load_settings(environ, overrides={"reducer": "", "concurrency": None})
+
+    assert (settings.reducer, settings.concurrency, settings.dlq_topic) == (None, 1, "summaries.dlq")
+    assert settings.instance_id
+
+
 def test_start_at_a_checkpoint_with_a_known_partitioning() -> None:
     environ = {**MINIMAL, "CONSUMER_START": "checkpoint:7", "CONSUMER_SEQUENCE__PARTITIONING": "range:100"}
 
