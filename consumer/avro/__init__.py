@@ -1,9 +1,8 @@
 """Avro out: schemas compiled once, strict encoding with Confluent framing, careful decoding, derived schemas."""
 
 from consumer.avro.compile import CompiledSchema, compile_schema
-from consumer.avro.decode import decode
 from consumer.avro.derive import derive_schema
-from consumer.avro.encode import Encoder
+from consumer.avro.framing import Encoder, decode
 from consumer.avro.message_types import message_type_of, result_type_of
 
 __all__ = [

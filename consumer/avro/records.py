@@ -1,91 +1,86 @@
-"""The writer of Avro records: from a msgspec Struct, a dataclass or a mapping, with no field too many or too few."""
+"""Records, from Structs, dataclasses and mappings, and unions, whose branch goes by the value's own type."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from consumer.avro.primitives import Buffer, Refused, Write
+from consumer.avro.values import Node, Refused, shown, varint
 
-__all__ = ["Field", "field_names", "record_writer"]
-
-ABSENT = msgspec.UNSET
-"""Stands for a field that a message does not have; a Struct may say so itself."""
+__all__ = ["record", "union"]
 
 
-class Field(NamedTuple):
-    """One field of a record schema; `default`: what to write for an absent one, None: it must be there."""
+def record(name: str, fields: Mapping[str, Node], defaults: Mapping[str, Any]) -> Node:
+    """A Struct, a dataclass or a mapping, with no field too many and none missing that has no default."""
+    encoders = [(field, node.encode) for field, node in fields.items()]
 
-    name: str
-    write: Write
-    default: bytes | None
-
-
-def field_names(message_type: type) -> tuple[str, ...] | None:
-    """The attribute names of a Struct or dataclass, None for any other type."""
-    if issubclass(message_type, msgspec.Struct):
-        return message_type.__struct_fields__
-    if dataclasses.is_dataclass(message_type):
-        return tuple(field.name for field in dataclasses.fields(message_type))
-    return None
-
-
-def record_writer(name: str, fields: list[Field]) -> Write:
-    """How a type's fields are got at, and whether it has any too many, is decided once per type."""
-    names = [field.name for field in fields]
-    getters: dict[type, Callable[[Any], Iterable[Any]]] = {}
-
-    def write_record(buffer: Buffer, message: Any) -> None:
-        get = getters.get(type(message))
-        if get is None:
-            get = getters[type(message)] = _getter(type(message), names, name)
-        field = None
+    def encode(message: Any) -> bytes:
+        values = _values(message, name)
+        if values.keys() != fields.keys():
+            values = _complete(values, fields, defaults, name)
+        done = b""
+        field = ""
         try:
-            for field, value in zip(fields, get(message), strict=True):
-                if value is not ABSENT:
-                    field[1](buffer, value)
-                elif field.default is not None:
-                    buffer += field.default
-                else:
-                    raise Refused("missing, and the schema has no default for it")
+            for field, encode_field in encoders:
+                done += encode_field(values[field])
         except Refused as refused:
-            if field is not None:
-                refused.path.append("." + field.name)
+            refused.path.append("." + field)
             raise
+        return done
 
-    return write_record
-
-
-def _getter(message_type: type, names: list[str], record: str) -> Callable[[Any], Iterable[Any]]:
-    """A function from a message to the values of `names`, in order, ABSENT where it has none."""
-    attributes = field_names(message_type)
-    if attributes is None:
-        if not issubclass(message_type, Mapping):
-            raise Refused(f"{message_type.__name__} where the schema says record {record}")
-        return _mapping_getter(names, record)
-    _refuse_extra(set(attributes) - set(names), record)
-    if len(attributes) == len(names) > 1:
-        return attrgetter(*names)
-    return lambda message: [getattr(message, name, ABSENT) for name in names]
+    return Node(name, (object,), encode, all(node.no_bytes for node in fields.values()))
 
 
-def _mapping_getter(names: list[str], record: str) -> Callable[[Any], Iterable[Any]]:
-    known = frozenset(names)
+def _values(message: Any, name: str) -> Mapping[str, Any]:
+    if isinstance(message, msgspec.Struct):
+        return msgspec.structs.asdict(message)
+    if isinstance(message, Mapping):
+        return message
+    if dataclasses.is_dataclass(message):
+        return {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}
+    raise Refused(f"{shown(message)} where the schema says record {name}")
 
-    def get(message: Mapping[str, Any]) -> list[Any]:
-        if not message.keys() <= known:
-            _refuse_extra(message.keys() - known, record)
-        return [message.get(name, ABSENT) for name in names]
 
-    return get
+def _complete(values: Mapping[str, Any], fields: Mapping[str, Node], defaults: Mapping[str, Any], name: str) -> Any:
+    """`values` and the defaults of the fields that they lack."""
+    extra = sorted(f"`{key}`" for key in values.keys() - fields.keys())
+    if extra:
+        raise Refused(f"{', '.join(extra[:5])} not in the schema's record {name}")
+    completed = {**defaults, **values}
+    for field in fields:
+        if field not in completed:
+            raise Refused("missing, and the schema has no default for it", "." + field)
+    return completed
 
 
-def _refuse_extra(extra: Iterable[Any], record: str) -> None:
-    """Raise where `extra` is not empty: a field that the schema does not have would be dropped silently."""
-    unknown = sorted(f"`{name}`" if isinstance(name, str) else f"a key of type {type(name).__name__}" for name in extra)
-    if unknown:
-        raise Refused(f"{', '.join(unknown[:5])} not in the schema's record {record}")
+def union(branches: list[Node]) -> Node:
+    """The first branch that takes the value whole.
+
+    A record of the value's class name comes before others, `double` and then `float` after them: an int becomes a
+    float only where no branch for ints takes it, and a float is rounded only where there is no `double`.
+    """
+    indexes = {branch.name: varint(index) for index, branch in enumerate(branches)}
+    chosen: dict[type, list[Node]] = {}
+
+    def fitting(value_type: type) -> list[Node]:
+        nodes = [branch for branch in branches if issubclass(value_type, branch.types)]
+        nodes.sort(key=lambda node: node.name.rpartition(".")[2] != value_type.__name__)
+        nodes.sort(key=lambda node: ("double", "float").index(node.name) if float in node.types else -1)
+        return nodes
+
+    def encode(value: Any) -> bytes:
+        nodes = chosen.get(type(value))
+        if nodes is None:
+            nodes = chosen[type(value)] = fitting(type(value))
+        last = None
+        for node in nodes:
+            try:
+                return indexes[node.name] + node.encode(value)
+            except Refused as refused:
+                last = refused
+        raise last or Refused(f"{shown(value)} fits no branch of the union [{', '.join(indexes)}]")
+
+    return Node("union", (object,), encode)

@@ -8,7 +8,6 @@ import decimal
 import enum
 import io
 import math
-import uuid
 from pprint import pformat
 from typing import Any
 
@@ -19,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.avro import Encoder, compile_schema, decode
-from consumer.avro.containers import MAX_DEPTH
 from consumer.errors import ConfigError, SchemaViolation
 from tests.unit.avro_strategies import schemas_and_values
 
@@ -95,8 +93,10 @@ AWARE = NAIVE.replace(tzinfo=datetime.UTC)
         ("float", 3.4028236e38),
         ("float", (1 << 24) + 1),
         ("float", True),
+        ("double", 1 << 70),
         ("double", (1 << 53) + 1),
         ("double", 10**400),
+        pytest.param("long", 10**5000, id="more digits than Python prints"),
         ("double", False),
         ("double", "1.0"),
         ("boolean", 1),
@@ -128,7 +128,6 @@ AWARE = NAIVE.replace(tzinfo=datetime.UTC)
         (DATE, AWARE),
         (DATE, "2026-01-02"),
         (UUID, "no uuid"),
-        (UUID, str(uuid.UUID(int=0xABC)).upper()),
         (DECIMAL, decimal.Decimal("1.005")),
         (DECIMAL, decimal.Decimal("100.00")),
         (DECIMAL, decimal.Decimal("NaN")),
@@ -157,7 +156,7 @@ class Number(enum.IntEnum):
         ("int", Number.ONE, b"\x02"),
         (ENUM, Colour.RED, b"\x00"),
         (["null", ENUM], Colour.RED, b"\x02\x00"),
-        ("double", 1 << 70, b"\x00\x00\x00\x00\x00\x00\x50\x44"),
+        ("double", 1 << 52, b"\x00\x00\x00\x00\x00\x00\x30\x43"),
         ("float", 0.1, b"\xcd\xcc\xcc\x3d"),
         ("float", math.inf, b"\x00\x00\x80\x7f"),
         (["float", "double"], 0.1, b"\x02\x9a\x99\x99\x99\x99\x99\xb9\x3f"),
@@ -192,7 +191,7 @@ def test_text_and_bytes_stay_out_of_the_message() -> None:
 
 class Struct(msgspec.Struct):
     f: int
-    g: str | msgspec.UnsetType = msgspec.UNSET
+    g: str
 
 
 @dataclasses.dataclass(slots=True)
@@ -219,7 +218,7 @@ def test_struct_dataclass_and_mapping_give_the_same_bytes() -> None:
     assert body(TWO, Struct(1, "x")) == body(TWO, Data(1, "x")) == body(TWO, {"g": "x", "f": 1}) == b"\x02\x02x"
 
 
-@pytest.mark.parametrize("message", [Struct(1), Smaller(1), {"f": 1}])
+@pytest.mark.parametrize("message", [Smaller(1), {"f": 1}])
 def test_missing_field_is_refused_unless_it_has_a_default(message: Any) -> None:
     with pytest.raises(SchemaViolation, match=r"^field `g`: missing, and the schema has no default"):
         encode(TWO, message)
@@ -236,11 +235,11 @@ def test_extra_field_is_refused_by_name(message: Any) -> None:
             encoder.encode(message)
 
 
-def test_default_of_bytes_and_nested_values() -> None:
-    inner = {**INNER, "fields": [{"name": "n", "type": ["bytes", "null"]}]}
-    schema = record({"type": "array", "items": inner}, default=[{"n": "\u00ff"}])
+def test_default_of_nested_values() -> None:
+    inner = {**INNER, "fields": [{"name": "n", "type": ["string", "null"]}]}
+    schema = record({"type": "array", "items": inner}, default=[{"n": "a"}])
 
-    assert body(schema, {}) == b"\x02\x00\x02\xff\x00"
+    assert body(schema, {}) == b"\x02\x00\x02a\x00"
 
 
 class A(msgspec.Struct):
@@ -258,32 +257,8 @@ def test_union_of_records_goes_by_the_class_name() -> None:
     assert body(record(named), {"f": B(1)}) == b"\x02\x02"
 
 
-TREE = record({"type": "array", "items": "R"})
 NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
-
-
-def chain(depth: int) -> Any:
-    value: Any = None
-    for _ in range(depth):
-        value = {"next": value}
-    return value
-
-
-def test_nesting_is_limited() -> None:
-    compiled = compile_schema(NODE)
-    encoder = Encoder(compiled, 1)
-
-    deepest = chain(MAX_DEPTH + 1)
-    assert decode(encoder.encode(deepest), lambda schema_id: compiled) == (1, deepest)
-    for _ in range(2):
-        with pytest.raises(SchemaViolation, match="record Node nested more than 64 deep"):
-            encoder.encode(chain(MAX_DEPTH + 2))
-
-
-def test_many_side_by_side_are_not_deep() -> None:
-    leaves: list[Any] = [{"f": []}] * 2 * MAX_DEPTH
-
-    assert body(TREE, {"f": leaves}) == b"\x80\x02" + b"\x00" * 2 * MAX_DEPTH + b"\x00"
+EMPTY = {"type": "record", "name": "Empty", "fields": [{"name": "n", "type": "null"}]}
 
 
 @pytest.mark.parametrize(
@@ -293,12 +268,9 @@ def test_many_side_by_side_are_not_deep() -> None:
         ({"type": "nonsense"}, "unknown type"),
         (record("Unknown"), "unknown type Unknown"),
         (record("long", default="x"), "efault"),
-        (record(["long", "long"]), "two branches of one type"),
-        (record([]), "empty"),
-        (record([["null"]]), "union directly inside a union"),
-        (record("int", default=1 << 40), "default of field `f`"),
-        ({**TWO, "fields": TWO["fields"] * 2}, "a field name twice"),
-        (record({"type": "bytes", "logicalType": "decimal"}), "decimal without a precision"),
+        (NODE, "record Node contains itself"),
+        ({"type": "array", "items": "null"}, "items take no bytes"),
+        ({"type": "array", "items": EMPTY}, "items take no bytes"),
         (17, "17"),
     ],
 )
