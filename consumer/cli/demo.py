@@ -32,15 +32,15 @@ SHOWN = 3
 TURN_SECONDS = 0.02
 STUCK_SECONDS = 30.0
 """Without any progress for so long the demo has failed; a member that dies is started again well before."""
-WINDOW_BYTES = 3_000_000
+_WINDOW_BYTES = 3_000_000
 """Fed and not committed, per partition. The embedded broker keeps the newest 5 MB of each and drops what is older,
 read or not (`max_size` in rdkafka_mock.c)."""
-LARGEST_BYTES = 4_000_000
+_LARGEST_BYTES = 4_000_000
 """Of one checkpoint: a record above those 5 MB would be dropped at once."""
 
 # What the demo is; neither the environment nor a file changes it, or it might reach somebody's real brokers.
 _DECIDED: dict[str, Any] = {
-    "kafka.options": {"message.max.bytes": str(LARGEST_BYTES)},
+    "kafka.options": {"message.max.bytes": str(_LARGEST_BYTES)},
     "kafka.group_protocol": "auto",
     "group_id": "demo",
     "instance_id": "demo",
@@ -91,6 +91,27 @@ def run(args: argparse.Namespace) -> int:
         return demo.run(files)
 
 
+class Window:
+    """What one partition was fed that is not committed yet, kept below what the embedded broker remembers."""
+
+    def __init__(self) -> None:
+        self._ends = [0]  # bytes below each offset
+
+    @property
+    def fed(self) -> int:
+        """Records so far; also the next offset."""
+        return len(self._ends) - 1
+
+    def add(self, size: int) -> None:
+        """A record of `size` bytes was fed."""
+        self._ends.append(self._ends[-1] + size)
+
+    def admits(self, size: int, committed: int) -> bool:
+        """Whether one more record leaves all from offset `committed` on in the broker's memory; alone it may go."""
+        waiting = self._ends[-1] - self._ends[committed]
+        return waiting == 0 or waiting + size <= _WINDOW_BYTES
+
+
 class Demo:
     """One run: feeds and shows on the main thread, while the pool runs and its output is read on others."""
 
@@ -100,21 +121,21 @@ class Demo:
         self._pipeline = Pipeline(settings)
         self._output = Output(settings, PARTITIONS, SHOWN)
         self._said = 0
-        self._sizes: list[list[int]] = [[] for _ in range(PARTITIONS)]
-        """Per partition and offset: the bytes fed up to there."""
+        self._windows = [Window() for _ in range(PARTITIONS)]
         self._began = self._moved_at = time.monotonic()
         self._published = 0
 
     def introduction(self, files: list[str]) -> str:
         """What is about to happen, and what it does not show."""
         settings, count, heading = self._settings, self._generated, self._view.heading
-        source = f"{len(files):,} files" if count is None else f"{count:,} checkpoints of about 40 KB, made on the spot"
-        pool = f"{settings.worker.partition(':')[2]}, {settings.concurrency} members -> topic {settings.output_topic}"
+        made = f"{_of(count or 0, 'checkpoint')} of about 40 KB, made on the spot"
+        source = _of(len(files), "file") if count is None else made
+        worker, members = settings.worker.partition(":")[2], _of(settings.concurrency, "member")
         lines = [
             heading("Kafka checkpoints in, Avro out: the whole pipeline on this machine, nothing else needed."),
             f"  broker   embedded: librdkafka's mock cluster at {settings.kafka.bootstrap_servers}, in memory",
             f"  input    {source}, {self._rate:,} a second -> topic {settings.input_topic}, {PARTITIONS} partitions",
-            f"  pool     {pool}",
+            f"  pool     {worker}, {members} -> topic {settings.output_topic}",
             "  delivery at-least-once: the embedded broker has no real transactions. Exactly-once, the default,",
             "           needs a real Kafka; `make test` proves it on one.",
         ]
@@ -134,9 +155,10 @@ class Demo:
             feed.finish()
             while self._pipeline.committed < feed.delivered and not self._stop:
                 self._turn(wait=True)
+            owners = self._owners()
         self._raise_failures()
         self._say_first()
-        state = self._state()
+        state = self._state()._replace(owners=owners)
         self._view.end(state, self._closing(feed, state))
         complete = self._output.distinct + state.dead_letters >= feed.delivered
         failed = feed.refused or not feed.delivered or not complete or feed.lost
@@ -149,20 +171,16 @@ class Demo:
     def _feed(self, feed: Feed, checkpoints: Iterator[Found]) -> None:
         for fed, found in enumerate(checkpoints):
             partition, size = feed.partition_of(found.number), len(found.data)
-            while not self._stop and (time.monotonic() < self._began + fed / self._rate or self._full(partition, size)):
+            while not self._stop and (
+                time.monotonic() < self._began + fed / self._rate
+                or not self._windows[partition].admits(size, self._pipeline.next_offset(partition))
+            ):
                 self._turn(wait=True)
             if self._stop:
                 return
             feed.publish(found)
-            sizes = self._sizes[partition]
-            sizes.append(size + (sizes[-1] if sizes else 0))
+            self._windows[partition].add(size)
             self._turn(wait=False)
-
-    def _full(self, partition: int, size: int) -> bool:
-        """Whether one more record might push one that is not committed yet out of the broker's memory."""
-        sizes, committed = self._sizes[partition], self._pipeline.next_offset(partition)
-        waiting = (sizes[-1] if sizes else 0) - (sizes[committed - 1] if committed else 0)
-        return waiting > 0 and waiting + size > WINDOW_BYTES
 
     def _turn(self, *, wait: bool) -> None:
         self._raise_failures()
@@ -179,12 +197,15 @@ class Demo:
             expected = [len(range(partition, self._generated, PARTITIONS)) for partition in range(PARTITIONS)]
         return State(
             time.monotonic() - self._began,
-            [len(sizes) for sizes in self._sizes],
+            [window.fed for window in self._windows],
             [len(offsets) for offsets in self._output.sources],
             expected,
-            [self._pipeline.owner(partition) for partition in range(PARTITIONS)],
+            self._owners(),
             *self._pipeline.count(*_COUNTED),
         )
+
+    def _owners(self) -> list[str]:
+        return [self._pipeline.owner(partition) for partition in range(PARTITIONS)]
 
     def _raise_failures(self) -> None:
         for thread in (self._pipeline, self._output):
@@ -203,7 +224,7 @@ class Demo:
 
     def _raise_if_stuck(self) -> None:
         now, published = time.monotonic(), self._output.published
-        if published != self._published or self._pipeline.committed == sum(map(len, self._sizes)):
+        if published != self._published or self._pipeline.committed == sum(window.fed for window in self._windows):
             self._published, self._moved_at = published, now
         if now - self._moved_at > STUCK_SECONDS:
             raise Stop(
@@ -218,9 +239,9 @@ class Demo:
             "refused": feed.refused,
             "not delivered": 0 if self._stop else feed.lost,
         }
-        text = f"fed {feed.delivered:,} checkpoints, published {self._output.published:,} records "
-        text += f"({self._output.distinct:,} distinct) by {self._settings.concurrency} members "
-        text += f"in {state.batches:,} batches, {state.seconds:.1f} s"
+        text = f"fed {_of(feed.delivered, 'checkpoint')}, published {_of(self._output.published, 'record')} "
+        text += f"({self._output.distinct:,} distinct) by {_of(self._settings.concurrency, 'member')} "
+        text += f"in {state.batches:,} batch{'' if state.batches == 1 else 'es'}, {state.seconds:.1f} s"
         extra = "".join(f"; {count:,} {what}" for what, count in notes.items() if count)
         return self._view.heading(f"{'stopped' if self._stop else 'done'}: {text}{extra}")
 
@@ -231,6 +252,10 @@ def _settings(config_file: Path | None, bootstrap: str, *, console: bool) -> Set
     defaults = {**_DEFAULTS, **({"log.format": "console"} if console else {})}
     unasked = {name: value for name, value in defaults.items() if sources[name] == "default"}
     return load_settings(os.environ, config_file=config_file, overrides={**decided, **unasked})
+
+
+def _of(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _number(text: str) -> int:

@@ -87,7 +87,7 @@ class View:
             f"{state.seconds:4.1f} s",
             f"fed {sum(state.fed):,}",
             f"published {published:,} ({self._rate(state.seconds, published):,.0f}/s)",
-            f"{state.batches:,} batches",
+            f"{state.batches:,} batch{'' if state.batches == 1 else 'es'}",
             f"{members} members at work" if members != 1 else "1 member at work",
         ]
         return ", ".join(parts + [f"{state.dead_letters:,} dead letters"] * bool(state.dead_letters))

@@ -20,6 +20,8 @@ _PRODUCER = 0
 _BROKER_ID = 1
 _HEARTBEAT_MS = 500
 """Of KIP-848 members: a change of the group takes two or three of them; 5 s on a real broker."""
+_SESSION_MS = 3_000
+"""So long a KIP-848 member that died keeps its partitions; 45 s on a real broker."""
 # name -> (result, arguments) in rdkafka.h and rdkafka_mock.h; P is any pointer.
 _P, _I16, _I32, _INT, _TEXT = ctypes.c_void_p, ctypes.c_int16, ctypes.c_int32, ctypes.c_int, ctypes.c_char_p
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -34,6 +36,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "mock_group_initial_rebalance_delay_ms": (None, [_P, _I32]),
     "mock_set_controller_id": (None, [_P, _I32]),
     "mock_set_group_consumer_heartbeat_interval_ms": (None, [_P, _INT]),
+    "mock_set_group_consumer_session_timeout_ms": (None, [_P, _INT]),
     "mock_push_request_errors_array": (None, [_P, _I16, ctypes.c_size_t, ctypes.POINTER(_INT)]),
     "mock_broker_set_down": (_INT, [_P, _I32]),
     "mock_broker_set_up": (_INT, [_P, _I32]),
@@ -132,6 +135,7 @@ class EmbeddedBroker:
         self._cluster = library.mock_cluster_new(self._handle, 1)
         library.mock_group_initial_rebalance_delay_ms(self._cluster, 0)
         library.mock_set_group_consumer_heartbeat_interval_ms(self._cluster, _HEARTBEAT_MS)
+        library.mock_set_group_consumer_session_timeout_ms(self._cluster, _SESSION_MS)
         # It names no controller by itself, and admin clients would wait for one until their requests time out.
         library.mock_set_controller_id(self._cluster, _BROKER_ID)
         self.bootstrap = library.mock_cluster_bootstraps(self._cluster).decode()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.kafka.embedded import EmbeddedBroker, full_control_available
@@ -48,3 +49,17 @@ def test_a_member_sees_that_another_has_written_where_the_group_starts(settings:
     assert first.committed(PARTITIONS) == {}
     first.start_group(PARTITIONS, settings.sequence.partitioning)
     assert second.committed(PARTITIONS) == dict.fromkeys(range(PARTITIONS), (0, ""))
+
+
+# So `demo` feeds no more ahead of what is committed.
+def test_it_remembers_the_newest_5_mb_of_a_partition_and_drops_the_rest(embedded: EmbeddedBroker) -> None:
+    embedded.create_topic("full", 1)
+    conf = {"bootstrap.servers": embedded.bootstrap, "group.id": "reader", "log_level": 0}
+    producer, consumer = Producer({"bootstrap.servers": embedded.bootstrap, "log_level": 0}), Consumer(conf)
+    for _ in range(100):
+        producer.produce("full", bytes(100_000))
+    assert producer.flush(10) == 0
+    low, high = consumer.get_watermark_offsets(TopicPartition("full", 0), timeout=10)
+    consumer.close()
+    assert high == 100
+    assert 40 <= high - low <= 52
