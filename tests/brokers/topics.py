@@ -66,6 +66,12 @@ class TopicFactory:
 
     def _wait_until_usable(self, partitions: list[TopicPartition]) -> None:
         deadline = time.monotonic() + USABLE_SECONDS
+        for topic in {partition.topic for partition in partitions}:
+            # Asked for offsets before there is a leader, a client goes on saying that there is none (30 s, measured).
+            while not self._has_leaders(topic, sum(partition.topic == topic for partition in partitions)):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{topic} has no leaders after {USABLE_SECONDS:.0f} s")
+                time.sleep(0.02)
         while True:
             try:
                 for future in self._admin.list_offsets({tp: OffsetSpec.latest() for tp in partitions}).values():
@@ -76,6 +82,10 @@ class TopicFactory:
                 time.sleep(0.05)
             else:
                 return
+
+    def _has_leaders(self, topic: str, count: int) -> bool:
+        found = self._admin.list_topics(topic, timeout=10).topics[topic]
+        return len(found.partitions) == count and all(partition.leader >= 0 for partition in found.partitions.values())
 
 
 def restore(broker: Broker) -> None:
