@@ -30,12 +30,6 @@ class SchemaId(NamedTuple):
     from_version_file: bool
 
 
-class _Version(NamedTuple):
-    id: int
-    file: Path
-    schema: CompiledSchema
-
-
 def shipped_schema_path() -> Path:
     """The folder of the schemas that this package ships: inside the package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
@@ -49,15 +43,11 @@ def search_path(configured: Sequence[str | Path]) -> list[Path]:
     Raises:
         ConfigError: a folder does not exist; the default one need not.
     """
-    folders: list[Path] = []
-    for folder in [*configured, shipped_schema_path()]:
-        path = Path(folder).resolve()
-        if not path.is_dir():
-            if Path(folder) != Path(DEFAULT_FOLDER):
-                raise ConfigError(f"{SETTING} names {folder}, which is no folder: create it or correct the setting")
-        elif path not in folders:
-            folders.append(path)
-    return folders
+    folders = [folder for folder in configured if folder != DEFAULT_FOLDER or Path(folder).is_dir()]
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise ConfigError(f"{SETTING} names {folder}, which is no folder: create it or correct the setting")
+    return list(dict.fromkeys(Path(folder).resolve() for folder in [*folders, shipped_schema_path()]))
 
 
 class SchemaStore:
@@ -69,23 +59,19 @@ class SchemaStore:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = list(folders)
-        self._versions: dict[int, _Version] = {}
+        self._schemas: dict[int, CompiledSchema] = {}
         self._ids: dict[str, int] = {}
         for folder in self.folders:
-            self._load(folder / "ids.json")
+            ids_file = folder / "ids.json"
+            if ids_file.is_file():
+                self._load(ids_file)
 
     def id_of(self, schema: Any) -> SchemaId:
-        """The id of the version file that says the same as `schema`, else one made of its canonical form.
-
-        The same means equal but for doc, aliases and order; of versions that differ in defaults only, the one with
-        the same defaults, else the first.
-        """
-        compiled = compile_schema(schema)
-        for defaults in (True, False):
-            found = self._ids.get(_form(compiled.parsed, defaults))
-            if found is not None:
-                return SchemaId(found, True)
-        digest = hashlib.sha256(compiled.canonical.encode()).digest()
+        """The id of the version file that says the same as `schema`, else one made of its canonical form."""
+        known = self._ids.get(fingerprint(schema))
+        if known is not None:
+            return SchemaId(known, True)
+        digest = hashlib.sha256(compile_schema(schema).canonical.encode()).digest()
         return SchemaId(int.from_bytes(digest[:4], "big") & 0x7FFFFFFF, False)
 
     def schema(self, schema_id: int) -> CompiledSchema:
@@ -94,85 +80,70 @@ class SchemaStore:
         Raises:
             DecodeError: no version file has this id.
         """
-        version = self._versions.get(schema_id)
-        if version is None:
+        if schema_id not in self._schemas:
             looked = ", ".join(map(str, self.folders))
             raise DecodeError(
                 f"schema id {schema_id} is in no ids.json of {looked}: add its folder to {SETTING}, "
                 "or name the registry with CONSUMER_SCHEMA__REGISTRY_URL"
             )
-        return version.schema
+        return self._schemas[schema_id]
 
     def _load(self, ids_file: Path) -> None:
-        if not ids_file.is_file():
-            return
-        entries = _read_json(ids_file)
-        if not isinstance(entries, dict):
-            raise ConfigError(f"{ids_file}: not a JSON object of version names")
-        for name, entry in entries.items():
+        for name, entry in _read_json(ids_file).items():
             match entry:
                 case {"id": int(schema_id), "sha256": str(recorded)} if 0 <= schema_id < 1 << 31:
-                    self._add(_Version(schema_id, *_version_file(ids_file, name, recorded)))
+                    self._add(ids_file.parent / f"{name}.avsc", schema_id, recorded)
                 case _:
                     raise ConfigError(f'{ids_file}: {name!r} is not {{"id": 0 to 2147483647, "sha256": "..."}}')
 
-    def _add(self, version: _Version) -> None:
-        form = _form(version.schema.parsed, True)
-        known = self._versions.setdefault(version.id, version)
-        if _form(known.schema.parsed, True) != form:
+    def _add(self, file: Path, schema_id: int, recorded: str) -> None:
+        schema = _read_json(file)
+        actual = fingerprint(schema)
+        if actual != recorded:
             raise ConfigError(
-                f"schema id {version.id} is given to both {known.file} and {version.file}: give yours another id in "
+                f"{file} has fingerprint {actual}, but ids.json beside it records {recorded}: a version file never "
+                "changes, restore it and write the next version; for a new file, record its fingerprint"
+            )
+        compiled = self._schemas.setdefault(schema_id, compile_schema(schema))
+        if fingerprint(compiled.parsed) != actual:
+            raise ConfigError(
+                f"schema id {schema_id} of {file} is given to {compiled.name} already: give yours another id in "
                 "ids.json (ids below 1000 are reserved for the shipped schemas)"
             )
-        self._ids.setdefault(form, version.id)
-        self._ids.setdefault(_form(version.schema.parsed, False), version.id)
-
-
-def _version_file(ids_file: Path, name: str, recorded: str) -> tuple[Path, CompiledSchema]:
-    file = ids_file.parent / f"{name}.avsc"
-    if not file.is_file():
-        raise ConfigError(f"{file} is missing, but {ids_file} gives it an id: restore it, records of it may exist")
-    schema = _read_json(file)
-    actual = fingerprint(schema)
-    if actual != recorded:
-        raise ConfigError(
-            f"{file} has fingerprint {actual}, but {ids_file} records {recorded}: a version file never changes, "
-            "restore it and write the next version; for a new file, record its fingerprint"
-        )
-    return file, compile_schema(schema)
+        self._ids.setdefault(actual, schema_id)
 
 
 def fingerprint(schema: Any) -> str:
-    """SHA-256 of what a schema says, in hex; doc, aliases, order and white space do not count."""
-    return hashlib.sha256(_form(compile_schema(schema).parsed, True).encode()).hexdigest()
+    """SHA-256 of what a schema says, in hex; doc, aliases, order and white space do not count.
+
+    Avro's own canonical form would give a timestamp the id of a plain long: logical types and defaults count here.
+    """
+    form = json.dumps(_form(compile_schema(schema).parsed), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(form.encode()).hexdigest()
 
 
 _ATTRIBUTES = ("name", "type", "fields", "items", "values", "symbols", "size", "logicalType", "precision", "scale")
 
 
-def _form(parsed: Any, defaults: bool) -> str:
-    """Avro's parsing canonical form, and besides it what a reader depends on: logical types and, if asked, defaults.
-
-    The canonical form alone would give a timestamp the id of a plain long.
-    """
-    kept = (*_ATTRIBUTES, "default") if defaults else _ATTRIBUTES
-
-    def reduced(schema: Any) -> Any:
-        if isinstance(schema, list):
-            return [reduced(item) for item in schema]
-        if not isinstance(schema, dict):
-            return schema
-        form = {key: value if key == "default" else reduced(value) for key, value in schema.items() if key in kept}
-        return form["type"] if form.keys() == {"type"} else form
-
-    return json.dumps(reduced(parsed), sort_keys=True, separators=(",", ":"))
+def _form(parsed: Any) -> Any:
+    if isinstance(parsed, list):
+        return [_form(item) for item in parsed]
+    if not isinstance(parsed, dict):
+        return parsed
+    form = {key: _form(parsed[key]) for key in _ATTRIBUTES if key in parsed}
+    if "default" in parsed:
+        form["default"] = parsed["default"]
+    return form["type"] if form.keys() == {"type"} else form
 
 
-def _read_json(file: Path) -> Any:
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{file} is not readable JSON: {error}; correct the file") from None
+        raise ConfigError(f"{file} is not readable JSON: {error}; restore or correct the file") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} is not a JSON object; correct the file")
+    return content
 
 
 def resolve_schema(
@@ -192,10 +163,7 @@ def resolve_schema(
     if isinstance(schema, Mapping):
         return dict(schema)
     if schema is not None:
-        loaded = _read_json(_find(owner, Path(schema), folders))
-        if not isinstance(loaded, dict):
-            raise ConfigError(f"{owner.__name__}.schema {schema} is not a JSON object with a record schema")
-        return loaded
+        return _read_json(_find(owner, schema, folders))
     message_type = message_type or message_type_of(owner)
     if message_type is None:
         raise ConfigError(
@@ -205,9 +173,9 @@ def resolve_schema(
     return derive_schema(message_type)
 
 
-def _find(owner: type, path: Path, folders: Sequence[Path]) -> Path:
+def _find(owner: type, path: str | Path, folders: Sequence[Path]) -> Path:
     module_file = getattr(sys.modules.get(owner.__module__), "__file__", None)
-    places = [Path(module_file).resolve().parent, *folders] if module_file else list(folders)
+    places = [*([Path(module_file).resolve().parent] if module_file else []), *folders]
     for folder in places:
         if (folder / path).is_file():
             return folder / path

@@ -19,8 +19,8 @@ PACKAGE = ROOT / "consumer"
 LAYERS = (
     *("errors", "failpoints", "records", "partitioning", "rest", "targets"),
     *("checkpoint", "worker", "reducer", "workers", "reducers", "limits"),
-    *("avro", "schemas", "registry"),
-    *("settings", "log", "metrics", "http", "patience", "loading", "protocol"),
+    *("avro", "schemas"),
+    *("settings", "log", "metrics", "http", "patience", "registry", "loading", "protocol"),
     *("core", "work", "telemetry", "kafka"),
     *("member", "process", "supervisor", "executor"),
     *("__init__", "generate", "testing"),

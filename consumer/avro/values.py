@@ -87,7 +87,8 @@ def _number(name: str, types: tuple[type, ...], bits: int, encode: Encode) -> No
     least, most = -(1 << bits), (1 << bits) - 1
 
     def checked(value: Any) -> bytes:
-        if type(value) is not int and (isinstance(value, bool) or not isinstance(value, types)):
+        is_number = type(value) is int or (isinstance(value, types) and not isinstance(value, bool))
+        if not is_number:
             raise _mismatch(value, name)
         try:
             if least <= value <= most or isinstance(value, float):
@@ -183,7 +184,7 @@ def mapping(item: Node) -> Node:
     return _node("map", (Mapping,), encode)
 
 
-def logical(schema: Mapping[str, Any], node: Node) -> Node:
+def logical(schema: dict[str, Any], node: Node) -> Node:
     """`node`, taking also the Python type of the schema's logical type as fastavro maps it.
 
     What would not be read back equal is refused: a datetime without a zone, microseconds in timestamp-millis, a

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consumer.errors import ConfigError, DecodeError, TransientError
-from consumer.registry import UNKNOWN_ID_SECONDS, Registry, resolve_id, schema_lookup
+from consumer.registry import Registry, resolve_id, schema_lookup
 from consumer.rest import KNOWN_OPTIONS, Rest
 from consumer.schemas import shipped_schema_path
+from consumer.settings import SchemaSettings
 from tests.unit.fake_registry import FakeRegistry, fake_registry
 
 SCHEMA = {"type": "record", "name": "R", "fields": [{"name": "a", "type": "long"}]}
@@ -37,29 +36,8 @@ def fake() -> Iterator[FakeRegistry]:
         yield registry
 
 
-class Time:
-    """A clock that only `sleep` moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-
-def rest(fake: FakeRegistry, **options: str) -> Rest:
-    named = {name.replace("_", "."): value for name, value in options.items()}
-    at = Time()
-    return Rest(fake.url, named, clock=at.clock, sleep=at.sleep)
-
-
 def id_of(fake: FakeRegistry, *, auto_register: bool = False) -> int:
-    return Registry(rest(fake)).id_of(SCHEMA, "my/topic", auto_register=auto_register)
+    return Registry(Rest(fake.url, {})).id_of(SCHEMA, "my/topic", auto_register=auto_register)
 
 
 # ---- at start
@@ -90,7 +68,7 @@ def test_unregistered_schema_is_registered_only_where_allowed(fake: FakeRegistry
 def test_incompatible_schema_is_never_registered(fake: FakeRegistry, auto_register: bool) -> None:
     fake.answers = [NO_SCHEMA, FITS_NOT]
 
-    with pytest.raises(ConfigError, match=r"is not compatible .*: field b has no default; give new fields a default"):
+    with pytest.raises(ConfigError, match=r"is not compatible .*: .*has no default.*; give new fields a default"):
         id_of(fake, auto_register=auto_register)
     assert [request[:2] for request in fake.requests] == [LOOK_UP, CHECK]
 
@@ -130,47 +108,30 @@ def test_wrong_verdict_of_the_compatibility_check(fake: FakeRegistry) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_passing_trouble_is_tried_again(fake: FakeRegistry, status: int) -> None:
-    fake.answers = [(status, {}), (status, b""), (200, {"id": 7})]
+def test_passing_trouble_is_transient_and_asked_about_once(fake: FakeRegistry, status: int) -> None:
+    fake.answers = [(status, {"message": "secret stack trace"})]
 
-    assert id_of(fake) == 7
-    assert len(fake.requests) == 3
-
-
-def test_lasting_trouble_ends_within_the_limit_with_growing_pauses(fake: FakeRegistry) -> None:
-    fake.answers = [(500, {"message": "secret stack trace"})]
-    at = Time()
-
-    with pytest.raises(
-        TransientError, match=rf"^{fake.url} gives no answer \(HTTP 500\): start it, or correct"
-    ) as caught:
-        Rest(fake.url, {}, total_seconds=60, clock=at.clock, sleep=at.sleep).call("GET", "/x")
-
+    with pytest.raises(TransientError, match=rf"^{fake.url} gives no answer \(HTTP {status}\): start it") as caught:
+        id_of(fake)
     assert "secret" not in str(caught.value)
-    assert at.now <= 1060
-    assert len(fake.requests) == len(at.slept) + 1
-    assert all(pause <= min(0.25 * 2**number, 4) for number, pause in enumerate(at.slept))
-    assert max(at.slept) > 1
+    assert len(fake.requests) == 1
 
 
 def test_nobody_listens() -> None:
     with fake_registry() as gone:
         pass
     with pytest.raises(TransientError, match=r"gives no answer .*ConnectionRefusedError"):
-        Rest(gone.url, {}, total_seconds=0.01).call("GET", "/x")
+        Rest(gone.url, {}).call("GET", "/x")
 
 
 def test_a_call_that_hangs_ends_at_its_limit(fake: FakeRegistry) -> None:
     fake.hang = threading.Event()
     fake.answers = [(200, {})]
-    started = time.monotonic()
     try:
-        with pytest.raises(TransientError, match=r"TimeoutError: (no answer within|timed out)"):
-            Rest(fake.url, {}, call_seconds=0.05, total_seconds=0.1).call("GET", "/x")
+        with pytest.raises(TransientError, match=r"TimeoutError: timed out"):
+            Rest(fake.url, {}, 0.05).call("GET", "/x")
     finally:
         fake.hang.set()
-
-    assert time.monotonic() - started < 2
 
 
 # ---- options
@@ -189,19 +150,11 @@ def test_credentials_are_sent_and_never_shown(fake: FakeRegistry) -> None:
 @pytest.mark.parametrize(
     ("url", "options", "reason"),
     [
-        (
-            "http://h",
-            {"basic.auth.userinfo": "s3cret"},
-            "unknown option 'basic.auth.userinfo'; did you mean basic.auth",
-        ),
-        ("http://h", {"zzz": "s3cret"}, f"known are {', '.join(KNOWN_OPTIONS)}"),
-        ("http://h", {"bearer.auth.token": 5}, "bearer.auth.token is no text; write it in quotes"),
-        ("http://h", {"basic.auth.user.info": "s3cret"}, "not of the form user:password"),
-        ("http://h", {"basic.auth.user.info": "u:s3cret", "bearer.auth.token": "s3cret"}, "remove one"),
+        ("http://h", {"zzz": "s3cret"}, f"zzz is unknown or no text; known texts are {', '.join(KNOWN_OPTIONS)}"),
+        ("http://h", {"bearer.auth.token": 5}, "bearer.auth.token is unknown or no text"),
         ("http://h", {"bearer.auth.token": "s3cret\r\nX: y"}, "an HTTP header cannot hold"),
         ("https://h", {"ssl.ca.location": "/nowhere/ca.pem"}, "cannot load the TLS files /nowhere/ca.pem"),
-        ("http://user:s3cret@h", {}, "contains credentials"),
-        ("http://h:99999", {}, "is no URL like"),
+        ("http://user:s3cret@h", {}, "is no URL like"),
         ("ftp://h", {}, "is no URL like"),
         ("http://", {}, "is no URL like"),
         ("http://h?token=s3cret", {}, "is no URL like"),
@@ -218,65 +171,53 @@ def test_wrong_url_or_option(url: str, options: dict[str, Any], reason: str) -> 
 
 def test_schema_is_fetched_once(fake: FakeRegistry) -> None:
     fake.answers = [(200, {"schema": json.dumps(SCHEMA)})]
-    registry = Registry(rest(fake))
+    registry = Registry(Rest(fake.url, {}))
 
     assert registry.schema(7) is registry.schema(7)
     assert registry.schema(7).name == "R"
     assert fake.requests == [("GET", "/base/schemas/ids/7", None)]
 
 
-def test_unknown_id_is_not_asked_for_again_for_a_while(fake: FakeRegistry) -> None:
-    fake.answers = [NO_SCHEMA, (200, {"schema": json.dumps(SCHEMA)})]
-    at = Time()
-    registry = Registry(rest(fake), clock=at.clock)
+def test_unknown_id_is_asked_for_once(fake: FakeRegistry) -> None:
+    fake.answers = [NO_SCHEMA]
+    registry = Registry(Rest(fake.url, {}))
 
     for _ in range(3):
-        with pytest.raises(DecodeError, match="schema id 7 is unknown to the registry"):
+        with pytest.raises(DecodeError, match="schema id 7 is unknown to http"):
             registry.schema(7)
     assert len(fake.requests) == 1
-    at.now += UNKNOWN_ID_SECONDS
-    assert registry.schema(7).name == "R"
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "reason"),
     [
-        {"schema": "{}", "schemaType": "PROTOBUF"},
-        {"schema": "{}", "references": [{"name": "x"}]},
-        {"schema": "{"},
-        {},
-        [],
+        ({"schema": 'syntax = "proto3";', "schemaType": "PROTOBUF"}, "schema id 7 at .* is no Avro"),
+        ({"schema": '"x.Elsewhere"', "references": [{"name": "x.Elsewhere"}]}, "unknown type x.Elsewhere"),
+        ({}, "does not give schema id 7"),
+        ([], "does not give schema id 7"),
     ],
 )
-def test_what_is_no_avro_schema_is_refused(fake: FakeRegistry, body: Any) -> None:
+def test_what_is_no_avro_schema_is_refused(fake: FakeRegistry, body: Any, reason: str) -> None:
     fake.answers = [(200, body)]
 
-    with pytest.raises(ConfigError, match="does not give schema id 7 as Avro"):
-        Registry(rest(fake)).schema(7)
+    with pytest.raises(ConfigError, match=reason):
+        Registry(Rest(fake.url, {})).schema(7)
 
 
 # ---- from the settings
-
-
-@dataclass
-class Settings:
-    path: tuple[str, ...] = (str(shipped_schema_path()),)
-    registry_url: str | None = None
-    registry_options: Mapping[str, str] = field(default_factory=dict)
-    auto_register: bool = False
 
 
 def test_id_comes_from_the_registry_or_the_schema_path_or_the_hash(fake: FakeRegistry) -> None:
     shipped = json.loads((shipped_schema_path() / "checkpoint-summary/v1.avsc").read_text())
     fake.answers = [(200, {"id": 70})]
 
-    assert resolve_id(shipped, "t", Settings(registry_url=fake.url)) == (70, "registry")
-    assert resolve_id(shipped, "t", Settings()) == (1, "schema path")
-    assert resolve_id(SCHEMA, "t", Settings())[1] == "hash"
+    assert resolve_id(shipped, "t", SchemaSettings(registry_url=fake.url)) == (70, "registry")
+    assert resolve_id(shipped, "t", SchemaSettings()) == (1, "schema path")
+    assert resolve_id(SCHEMA, "t", SchemaSettings())[1] == "hash"
 
 
 def test_lookup_asks_the_registry_or_the_schema_path(fake: FakeRegistry, tmp_path: Path) -> None:
     fake.answers = [(200, {"schema": json.dumps(SCHEMA)})]
 
-    assert schema_lookup(Settings(registry_url=fake.url))(1).name == "R"
-    assert schema_lookup(Settings(path=(str(tmp_path),)))(1).name == "checkpoint_consumer.CheckpointSummary"
+    assert schema_lookup(SchemaSettings(registry_url=fake.url))(1).name == "R"
+    assert schema_lookup(SchemaSettings(path=(str(tmp_path),)))(1).name == "checkpoint_consumer.CheckpointSummary"
