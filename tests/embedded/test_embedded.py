@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from consumer.kafka.embedded import EmbeddedBroker, full_control_available
 from consumer.kafka.preflight import Preflight
+from consumer.patience import Patience
 from consumer.settings import Settings, load_settings
 
 pytestmark = pytest.mark.skipif(not full_control_available(), reason="librdkafka's C functions cannot be reached")
@@ -45,7 +46,7 @@ def test_it_names_a_controller(embedded: EmbeddedBroker) -> None:
 
 # A second member would otherwise write the group's start again, be refused, and stop the pool.
 def test_a_member_sees_that_another_has_written_where_the_group_starts(settings: Settings) -> None:
-    first, second = (Preflight(settings, patient=False, stopping=lambda: False) for _ in range(2))
+    first, second = (Preflight(settings, Patience(endless=False, stopping=lambda: False)) for _ in range(2))
     assert first.committed(PARTITIONS) == {}
     first.start_group(PARTITIONS, settings.sequence.partitioning)
     assert second.committed(PARTITIONS) == dict.fromkeys(range(PARTITIONS), (0, ""))
