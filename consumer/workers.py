@@ -7,12 +7,7 @@ import msgspec
 from consumer.checkpoint import Checkpoint, CheckpointHeader
 from consumer.worker import Worker
 
-__all__ = [
-    "CheckpointSummary",
-    "SummaryWorker",
-    "TransactionRecord",
-    "TransactionWorker",
-]
+__all__ = ["CheckpointSummary", "SummaryWorker", "TransactionRecord", "TransactionWorker"]
 
 
 class CheckpointSummary(msgspec.Struct, frozen=True, gc=False):
@@ -95,11 +90,7 @@ class TransactionWorker(Worker[TransactionRecord]):
                 transaction.sender,
                 transaction.status,
                 len(transaction.events),
-                transaction.gas_used.computation_cost,
-                transaction.gas_used.computation_cost_burned,
-                transaction.gas_used.storage_cost,
-                transaction.gas_used.storage_rebate,
-                transaction.gas_used.non_refundable_storage_fee,
+                *msgspec.structs.astuple(transaction.gas_used),
             )
             for index, transaction in enumerate(checkpoint.transactions)
         ]

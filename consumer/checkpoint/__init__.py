@@ -2,14 +2,12 @@
 
 from consumer.checkpoint.decoder import decoder_for, epoch_of, is_end_of_epoch, sequence_number_of
 from consumer.checkpoint.document import Checkpoint, CheckpointHeader, CheckpointTransaction
-from consumer.checkpoint.model import CommitteeMember, EndOfEpochData, GasCostSummary, Position, Summary
+from consumer.checkpoint.model import GasCostSummary, Position, Summary
 
 __all__ = [
     "Checkpoint",
     "CheckpointHeader",
     "CheckpointTransaction",
-    "CommitteeMember",
-    "EndOfEpochData",
     "GasCostSummary",
     "Position",
     "Summary",

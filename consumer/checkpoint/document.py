@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import UnsetType
 
 from consumer.checkpoint import wire
 from consumer.checkpoint.model import GasCostSummary, Position, Summary
@@ -21,8 +20,6 @@ _ANY = msgspec.json.Decoder()
 
 _KEY = b'"transactions"'
 _MAX_KEYS = 8
-_BLANKS = b" \n\r\t"
-_MAX_BLANKS = 64
 
 
 class CheckpointHeader(msgspec.Struct, frozen=True):
@@ -48,28 +45,23 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
             DecodeError: what is read is not JSON, or not a checkpoint of a known dialect.
         """
         document = _read_header(data)
-        return cls(summary(document.checkpoint_summary), _count(document.checkpoint_contents), position)
-
-
-def _count(contents: list[wire.Anything] | wire.VersionedContents) -> int:
-    if isinstance(contents, wire.VersionedContents):
-        contents = either("checkpoint_contents.V1", contents.V1, contents.V2).transactions
-    return len(contents)
+        contents = document.checkpoint_contents
+        if isinstance(contents, wire.VersionedContents):
+            contents = either("checkpoint_contents.V1", contents.V1, contents.V2).transactions
+        return cls(summary(document.checkpoint_summary), len(contents), position)
 
 
 def _read_header(data: bytes) -> wire.HeaderDocument:
     """The document up to its transactions; bounded work whatever the bytes."""
-    at = data.find(_KEY)
+    at = -1
     for _ in range(_MAX_KEYS):
-        if at < 0:
-            break
-        before = data[max(0, at - _MAX_BLANKS) : at].rstrip(_BLANKS)
-        if before.endswith(b","):  # a key, and not the first of its object
+        at = data.find(_KEY, at + 1)
+        before = data[: max(at, 0)].rstrip()
+        if before.endswith(b","):  # not the first key of its object, as that of the contents is
             try:
-                return _HEADER.decode(data[: at - min(at, _MAX_BLANKS) + len(before) - 1] + b"}")
+                return _HEADER.decode(before[:-1] + b"}")
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # a key further inside: the next one, in the end the whole document
-        at = data.find(_KEY, at + len(_KEY))
     return parse(_HEADER, data)
 
 
@@ -77,36 +69,36 @@ class CheckpointTransaction:
     """One transaction of a checkpoint, with its effects.
 
     `kind` is the variant's name (`ProgrammableTransaction`, `ConsensusCommitPrologueV1`, `EndOfEpochTransaction`,
-    ...), `sender` an address (`0x` and 64 hex digits), `status` is `"success"` or `"failure"`; `error` is what the
-    effects say about a failure, as it came, None after a success or where nothing is said.
+    ...), `sender` an address (`0x` and 64 hex digits), `status` is `"success"` or `"failure"`.
     """
 
-    __slots__ = ("_checkpoint", "_events", "_index", "digest", "error", "gas_used", "kind", "sender", "status")
-
-    digest: str
-    kind: str
-    sender: str
-    status: str
-    error: Any
-    gas_used: GasCostSummary
+    __slots__ = ("_checkpoint", "_events", "_index", "digest", "gas_used", "kind", "sender", "status")
 
     def __init__(self, checkpoint: Checkpoint, index: int, document: wire.TransactionDocument) -> None:
         self._checkpoint = checkpoint
         self._index = index
         self._events: msgspec.Raw | list[Any] = document.events
-        transaction = _transaction_data(document.transaction)
-        self.kind = kind_name(transaction.kind)
-        self.sender = either("sender", transaction.sender)
-        effects = either("effects", document.effects.V1, document.effects.V2, document.effects)
-        self.digest = either("transaction_digest", effects.transaction_digest, effects.transactionDigest)
-        self.status, self.error = status(effects)
-        self.gas_used = gas(either("gas_used", effects.gas_used, effects.gas_cost_summary, effects.gasUsed))
+        signed = document.transaction
+        inner = either("transaction", signed.data[0].intent_message.value if signed.data else None, signed.transaction)
+        transaction = inner.V1 or inner
+        effects: wire.EffectsData = document.effects.V1 or document.effects.V2 or document.effects
+        self.kind: str = kind_name(transaction.kind)
+        self.sender: str = either("sender", transaction.sender)
+        self.digest: str = either("transaction_digest", effects.transaction_digest, effects.transactionDigest)
+        self.status: str = status(effects)
+        self.gas_used: GasCostSummary = gas(
+            either("gas_used", effects.gas_used, effects.gas_cost_summary, effects.gasUsed)
+        )
 
     @property
     def events(self) -> list[Any]:
         """The events' JSON objects, in order; parsed on first access."""
         if isinstance(self._events, msgspec.Raw):
-            self._events = _event_list(parse(_ANY, self._events))
+            events = parse(_ANY, self._events)
+            events = (events.get("data") if isinstance(events, dict) else events) or []
+            if not isinstance(events, list):
+                raise DecodeError("events: expected null, an array, or an object with an array `data`")
+            self._events = events
         return self._events
 
     @property
@@ -114,30 +106,6 @@ class CheckpointTransaction:
         """The transaction's JSON, objects included: its part of `Checkpoint.data`."""
         raw: dict[str, Any] = self._checkpoint.data["transactions"][self._index]
         return raw
-
-    def __repr__(self) -> str:
-        return f"<CheckpointTransaction {self.digest}: {self.kind}, {self.status}>"
-
-
-def _transaction_data(signed: wire.SignedTransaction) -> wire.TransactionData:
-    transaction = signed.transaction
-    if not isinstance(signed.data, UnsetType):
-        if len(signed.data) != 1:
-            raise DecodeError(f"transaction.data: expected an array of one element, got {len(signed.data)}")
-        transaction = signed.data[0].intent_message.value
-    if isinstance(transaction, UnsetType):
-        raise DecodeError("a transaction has neither `data` nor `transaction`")
-    return either("transaction", transaction.V1, transaction)
-
-
-def _event_list(events: Any) -> list[Any]:
-    if isinstance(events, dict):
-        events = events.get("data")
-    if events is None:
-        return []
-    if isinstance(events, list):
-        return events
-    raise DecodeError("events: expected null, an array, or an object with an array `data`, got another value")
 
 
 class Checkpoint:
@@ -149,20 +117,14 @@ class Checkpoint:
 
     __slots__ = ("_bytes", "_data", "position", "summary", "transactions")
 
-    summary: Summary
-    transactions: tuple[CheckpointTransaction, ...]
-    position: Position
-
     def __init__(self, data: bytes, position: Position) -> None:
         """Read `data`; raises DecodeError where it is not JSON, or not a checkpoint of a known dialect."""
-        if not data.isascii():
-            _check_utf8(data)
         document = parse(_DOCUMENT, data)
         self._bytes = data
         self._data: dict[str, Any] | None = None
-        self.position = position
-        self.summary = summary(document.checkpoint_summary)
-        self.transactions = tuple(
+        self.position: Position = position
+        self.summary: Summary = summary(document.checkpoint_summary)
+        self.transactions: tuple[CheckpointTransaction, ...] = tuple(
             CheckpointTransaction(self, index, transaction) for index, transaction in enumerate(document.transactions)
         )
 
@@ -176,20 +138,9 @@ class Checkpoint:
         """The whole JSON, parsed on first access; integers of any size stay integers.
 
         Raises:
-            DecodeError: a number is too large even for a float.
+            DecodeError: a number is too large even for a float, or a text that was not read is not UTF-8.
         """
         if self._data is None:
             data: dict[str, Any] = parse(_ANY, self._bytes)
             self._data = data
         return self._data
-
-    def __repr__(self) -> str:
-        return f"<Checkpoint {self.summary.sequence_number}: {len(self.transactions)} transactions>"
-
-
-def _check_utf8(data: bytes) -> None:
-    """msgspec does not look into the strings that it skips."""
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        raise DecodeError(f"the JSON is not valid UTF-8 (byte {error.start})") from None

@@ -18,7 +18,7 @@ events                 null or `{"data": [...]}`                  null or `[...]
 =====================  =========================================  ==========================================
 
 So every part is read in every form, and a key in both spellings, whatever the rest looks like; unknown keys are
-skipped. A key that comes twice counts as its last occurrence, as everywhere in JSON.
+skipped, and null is the same as absent. A key that comes twice counts as its last occurrence, as everywhere in JSON.
 """
 
 from __future__ import annotations
@@ -26,65 +26,47 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
-Number: TypeAlias = int | str | UnsetType
-Text: TypeAlias = str | UnsetType
+Number: TypeAlias = int | str | None
+Text: TypeAlias = str | None
 
 
 class Gas(msgspec.Struct, gc=False):
-    computationCost: Number = UNSET
-    computationCostBurned: Number | None = UNSET
-    storageCost: Number = UNSET
-    storageRebate: Number = UNSET
-    nonRefundableStorageFee: Number = UNSET
-    computation_cost: Number = UNSET
-    computation_cost_burned: Number | None = UNSET
-    storage_cost: Number = UNSET
-    storage_rebate: Number = UNSET
-    non_refundable_storage_fee: Number = UNSET
-
-
-class Member(msgspec.Struct, gc=False):
-    public_key: Text = UNSET
-    publicKey: Text = UNSET
-    stake: Number = UNSET
-
-
-class EndOfEpoch(msgspec.Struct, gc=False):
-    nextEpochCommittee: list[tuple[str, int | str] | Member] | UnsetType = UNSET
-    nextEpochProtocolVersion: Number = UNSET
-    epochCommitments: list[Any] | UnsetType = UNSET
-    epochSupplyChange: Number | None = UNSET
-    next_epoch_committee: list[tuple[str, int | str] | Member] | UnsetType = UNSET
-    next_epoch_protocol_version: Number = UNSET
-    epoch_commitments: list[Any] | UnsetType = UNSET
-    epoch_supply_change: Number | None = UNSET
+    computationCost: Number = None
+    computationCostBurned: Number = None
+    storageCost: Number = None
+    storageRebate: Number = None
+    nonRefundableStorageFee: Number = None
+    computation_cost: Number = None
+    computation_cost_burned: Number = None
+    storage_cost: Number = None
+    storage_rebate: Number = None
+    non_refundable_storage_fee: Number = None
 
 
 class SummaryData(msgspec.Struct, gc=False):
-    epoch: Number = UNSET
-    sequence_number: Number = UNSET
-    network_total_transactions: Number = UNSET
-    content_digest: Text = UNSET
-    previous_digest: Text | None = UNSET
-    epoch_rolling_gas_cost_summary: Gas | UnsetType = UNSET
-    timestamp_ms: Number = UNSET
-    end_of_epoch_data: EndOfEpoch | UnsetType | None = UNSET
-    contents_digest: Text = UNSET
-    sequenceNumber: Number = UNSET
-    networkTotalTransactions: Number = UNSET
-    contentDigest: Text = UNSET
-    contentsDigest: Text = UNSET
-    previousDigest: Text | None = UNSET
-    epochRollingGasCostSummary: Gas | UnsetType = UNSET
-    timestampMs: Number = UNSET
-    endOfEpochData: EndOfEpoch | UnsetType | None = UNSET
+    epoch: Number = None
+    sequence_number: Number = None
+    network_total_transactions: Number = None
+    content_digest: Text = None
+    previous_digest: Text = None
+    epoch_rolling_gas_cost_summary: Gas | None = None
+    timestamp_ms: Number = None
+    end_of_epoch_data: dict[str, Any] | None = None
+    contents_digest: Text = None
+    sequenceNumber: Number = None
+    networkTotalTransactions: Number = None
+    contentDigest: Text = None
+    contentsDigest: Text = None
+    previousDigest: Text = None
+    epochRollingGasCostSummary: Gas | None = None
+    timestampMs: Number = None
+    endOfEpochData: dict[str, Any] | None = None
 
 
 class SignedSummary(msgspec.Struct, gc=False):
-    data: SummaryData | UnsetType = UNSET
-    checkpoint: SummaryData | UnsetType = UNSET
+    data: SummaryData | None = None
+    checkpoint: SummaryData | None = None
 
 
 class Anything(msgspec.Struct, gc=False):
@@ -96,19 +78,19 @@ class Contents(msgspec.Struct, gc=False):
 
 
 class VersionedContents(msgspec.Struct, gc=False):
-    V1: Contents | UnsetType = UNSET
-    V2: Contents | UnsetType = UNSET
+    V1: Contents | None = None
+    V2: Contents | None = None
 
 
 class TransactionData(msgspec.Struct, gc=False):
-    kind: dict[str, msgspec.Raw] | Text = UNSET
-    sender: Text = UNSET
+    kind: dict[str, msgspec.Raw] | str | None = None
+    sender: Text = None
 
 
 class VersionedTransaction(TransactionData, gc=False):
     """Its fields stand under `V1`, or beside a `version`."""
 
-    V1: TransactionData | UnsetType = UNSET
+    V1: TransactionData | None = None
 
 
 class IntentMessage(msgspec.Struct, gc=False):
@@ -120,25 +102,25 @@ class SignedIntent(msgspec.Struct, gc=False):
 
 
 class SignedTransaction(msgspec.Struct, gc=False):
-    data: list[SignedIntent] | UnsetType = UNSET
-    transaction: VersionedTransaction | UnsetType = UNSET
+    data: tuple[SignedIntent] | None = None
+    transaction: VersionedTransaction | None = None
 
 
 class EffectsData(msgspec.Struct, gc=False):
-    status: str | dict[str, Any] | UnsetType | None = UNSET
-    success: bool | UnsetType = UNSET
-    gas_used: Gas | UnsetType = UNSET
-    gasUsed: Gas | UnsetType = UNSET
-    gas_cost_summary: Gas | UnsetType = UNSET
-    transaction_digest: Text = UNSET
-    transactionDigest: Text = UNSET
+    status: str | dict[str, Any] | None = None
+    success: bool | None = None
+    gas_used: Gas | None = None
+    gasUsed: Gas | None = None
+    gas_cost_summary: Gas | None = None
+    transaction_digest: Text = None
+    transactionDigest: Text = None
 
 
 class Effects(EffectsData, gc=False):
     """Its fields stand under `V1` or `V2`, or beside a `version`."""
 
-    V1: EffectsData | UnsetType = UNSET
-    V2: EffectsData | UnsetType = UNSET
+    V1: EffectsData | None = None
+    V2: EffectsData | None = None
 
 
 class TransactionDocument(msgspec.Struct, gc=False):

@@ -100,16 +100,18 @@ def test_damaged_bytes(decode: Any, dialect: Any, at: int, put: bytes, cut: int)
     try:
         checkpoint = decode(data[:at] + put + data[at + cut :], AT)
         if isinstance(checkpoint, Checkpoint):
-            assert [t.events for t in checkpoint.transactions] is not None
+            assert all(isinstance(t.events, list) for t in checkpoint.transactions)
             assert checkpoint.data["transactions"]
     except DecodeError as error:
-        assert 0 < len(str(error)) < 300
+        said = str(error)
+        assert 0 < len(said) < 300
 
 
 NUMBERS = ["epoch", "sequence_number", "network_total_transactions", "timestamp_ms"]
 GAS = ["computationCost", "computationCostBurned", "storageCost", "storageRebate", "nonRefundableStorageFee"]
 WRONG = ["-1", "1.0", "1e3", "1.5", "true", "18446744073709551616", "1" * 400, "1" * 5000, "null", "[]", "{}"]
-WRONG += ['"-1"', '"+1"', '" 1"', '"1 "', '""', '"1.0"', '"1e3"', '"0x1"', '"18446744073709551616"', '"１"', '"1_0"']
+WRONG += ['"-1"', '"+1"', '" 1"', '"1 "', '""', '"1.0"', '"1e3"', '"0x1"', '"18446744073709551616"', '"1_0"']
+WRONG += ['"\uff11"']
 
 
 def with_number(name: str, text: str) -> bytes:
@@ -129,7 +131,8 @@ def test_wrong_numbers_name_the_field(decode: Any, name: str) -> None:
             continue
         with pytest.raises(DecodeError, match=f"{name}|{snake}") as caught:
             decode(with_number(name, text), AT)
-        assert "1844" not in str(caught.value) and "111" not in str(caught.value)
+        assert "1844" not in str(caught.value)
+        assert "111" not in str(caught.value)
 
 
 @both
@@ -163,7 +166,7 @@ def test_the_last_of_two_equal_keys_counts() -> None:
     ("path", "value", "says"),
     [
         (("transaction", "data"), [], "transaction.data"),
-        (("transaction",), {}, "neither"),
+        (("transaction",), {}, "transaction is missing"),
         (("transaction", "data", 0, "intent_message", "value", "V1", "kind"), {}, "kind"),
         (("transaction", "data", 0, "intent_message", "value", "V1", "kind"), {"kind": 1}, "Expected `str`"),
         (("transaction", "data", 0, "intent_message", "value", "V1"), {"sender": "0x1"}, "kind is missing"),
@@ -226,7 +229,8 @@ def test_no_payload_in_what_is_said_of_a_users_type() -> None:
     kind = msgspec.defstruct("Kinded", [("kind", Literal["a", "b"])])
     with pytest.raises(DecodeError) as caught:
         decoder_for(kind)(b'{"kind":"secret"}', AT)
-    assert "secret" not in str(caught.value) and "$.kind" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "$.kind" in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [dict, int, object, "Checkpoint", None, Checkpoint.decode])

@@ -30,7 +30,8 @@ def test_a_consistent_chain(dialect: Dialect) -> None:
     assert [c.summary.network_total_transactions for c in chain] == [3 * (number + 1) for number in range(30)]
     assert chain[0].summary.previous_digest is None
     digests = [c.summary.previous_digest for c in chain[1:]]
-    assert len(set(digests)) == 29 and None not in digests
+    assert len(set(digests)) == 29
+    assert None not in digests
     assert all(a.summary.timestamp_ms < b.summary.timestamp_ms for a, b in pairwise(chain))
 
 
@@ -54,8 +55,7 @@ def test_kinds_events_and_a_failure(dialect: Dialect) -> None:
         for transaction in checkpoint.transactions:
             emits = transaction.kind == "ProgrammableTransaction" and transaction.status == "success"
             assert len(transaction.events) == emits
-    failed = [(c.summary.sequence_number, t.error) for c in chain for t in c.transactions if t.status == "failure"]
-    assert failed == [(3, {"error": "InsufficientGas", "command": None})]
+    assert [c.summary.sequence_number for c in chain for t in c.transactions if t.status == "failure"] == [3]
     digests = [transaction.digest for checkpoint in chain for transaction in checkpoint.transactions]
     assert len(set(digests)) == len(digests) == 32
 
