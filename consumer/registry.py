@@ -112,7 +112,7 @@ class Registry:
         if not self._said(answer, "is_compatible", bool, f"check the schema against {subject}"):
             raise ConfigError(
                 f"the output schema is not compatible with the latest one of {subject} at {self._rest.name}: "
-                f"{_explanation(answer)}; give new fields a default, or write to another topic"
+                f"{_shown(answer)}; give new fields a default, or write to another topic"
             )
 
     def _said(self, answer: Answer, key: str, kind: type[Said], doing: str) -> Said:
@@ -120,7 +120,7 @@ class Registry:
         said: Any = answer.body.get(key)
         if answer.status != 200 or type(said) is not kind:
             raise ConfigError(
-                f"{self._rest.name} does not {doing} (HTTP {answer.status}: {_explanation(answer)}); correct the "
+                f"{self._rest.name} does not {doing} (HTTP {answer.status}: {_shown(answer)}); correct the "
                 "schema, or CONSUMER_SCHEMA__REGISTRY_URL if it does not lead to a Confluent-compatible registry"
             )
         return said
@@ -131,7 +131,6 @@ def _error_code(answer: Answer) -> Any:
     return answer.body.get("error_code") if answer.status == 404 else None
 
 
-def _explanation(answer: Answer) -> str:
-    """What the registry says about it, on one line of at most 400 printable characters."""
-    said = next((answer.body[key] for key in ("message", "messages", "reason") if answer.body.get(key)), "no explanation")
-    return "".join(character if character.isprintable() else " " for character in str(said))[:400]
+def _shown(answer: Answer) -> str:
+    """What the registry says about it; JSON, so that no control character reaches a terminal."""
+    return json.dumps(answer.body)[:400]

@@ -78,9 +78,9 @@ def test_incompatible_schema_is_never_registered(fake: FakeRegistry, auto_regist
     [
         ((401, {}), "refuses the credentials"),
         ((403, b"no"), "refuses the credentials"),
-        ((404, b"<html>"), "HTTP 404: no explanation"),
-        ((404, {"error_code": 0, "message": "no such resource"}), "HTTP 404: no such resource"),
-        ((422, {"error_code": 42201, "message": "bad\x1b[31m schema"}), r"HTTP 422: bad \[31m schema"),
+        ((404, b"<html>"), "HTTP 404: {}"),
+        ((404, {"error_code": 0, "message": "no such resource"}), "HTTP 404: .*no such resource"),
+        ((422, {"error_code": 42201, "message": "bad\x1b[31m schema"}), r"HTTP 422: .*bad\\u001b\[31m schema"),
         ((302, b""), "HTTP 302"),
         ((200, b"<html>"), "HTTP 200"),
         ((200, {"id": "7"}), "HTTP 200"),
