@@ -154,7 +154,7 @@ class _Reader:
         conf |= {"isolation.level": "read_committed", "auto.offset.reset": "error", "enable.partition.eof": True}
         self.records: list[Record] = []
         self._next: dict[Place, int] = {}
-        self._consumer = Consumer({**conf, "check.crcs": True, "fetch.queue.backoff.ms": 10})
+        self._consumer = Consumer({**conf, "check.crcs": True, "fetch.queue.backoff.ms": 10, "fetch.wait.max.ms": 20})
         self._consumer.assign(list(_partitions(self._consumer, topics)))
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, OffsetSpec, ResourceType
 
 from consumer.errors import ConfigError
 from consumer.kafka.conf import admin_conf, make_client
@@ -84,7 +84,7 @@ class Preflight:
     def _partitions(self, wanted: Sequence[str]) -> dict[str, int]:
         missing_since: float | None = None
         while True:
-            metadata = self._ask(lambda: self._admin.list_topics(timeout=1.0))
+            metadata = self._ask(lambda: self._with_leaders(wanted))
             missing = [name for name in wanted if name not in metadata.topics or metadata.topics[name].error]
             if not missing:
                 return {name: len(metadata.topics[name].partitions) for name in wanted}
@@ -92,6 +92,18 @@ class Preflight:
             if time.monotonic() - missing_since >= MISSING_SECONDS:
                 raise ConfigError(self._missing(missing))
             self._patience.pause(0.2)
+
+    def _with_leaders(self, wanted: Sequence[str]) -> ClusterMetadata:
+        """The brokers' topics, once those wanted that exist have leaders.
+
+        A client that asks for offsets before goes on saying that there are none, for 30 s and more (measured).
+        """
+        metadata = self._admin.list_topics(timeout=1.0)
+        for name in wanted:
+            for number, partition in metadata.topics[name].partitions.items() if name in metadata.topics else ():
+                if partition.leader < 0:
+                    raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE, f"{name}/{number} has no leader"))
+        return metadata
 
     def _missing(self, missing: Sequence[str]) -> str:
         settings = self._settings
