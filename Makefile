@@ -30,8 +30,8 @@ format: $(VENV)/.dev ## put the sources into the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## throughput and latency on this machine
-	$(BIN)/python -m benchmarks.bench $(BENCH)
+bench: $(VENV)/.dev ## throughput next to a hand-written loop, on a real broker; CHECKPOINTS=FOLDER, BENCH="..."
+	$(BIN)/python -m benchmarks.bench $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(BENCH)
 
 lock: ## lock files after pyproject.toml, versions and hashes only (needs uv); UPGRADE=--upgrade takes newer versions
 	$(LOCK) pyproject.toml --output-file requirements.lock
