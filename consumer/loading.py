@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from consumer.avro import Encoder, compile_schema, message_type_of, result_type_of
@@ -19,6 +19,8 @@ from consumer.targets import Target
 from consumer.worker import Worker
 
 _PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
 def make(target: Target, base: type, options: Mapping[str, Any], setting: str) -> Any:
     """Import and call `target`; the result is an instance of `base`.
 
@@ -46,8 +48,9 @@ def _imported(path: str, setting: str) -> Callable[..., Any]:
     if not _PATH.fullmatch(path):
         raise ConfigError(f"{setting}={path} is no import path: write package.module:Name")
     module_name, _, name = path.partition(":")
-    if not sys.flags.safe_path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    here = str(Path.cwd())
+    if not sys.flags.safe_path and here not in sys.path:
+        sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module_name)
         for part in name.split("."):

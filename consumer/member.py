@@ -49,7 +49,7 @@ class Member:
         report: Callable[[Member], None],
         revoke_seconds: float = REVOKE_SECONDS,
     ) -> None:
-        self.machine = Machine(policy, Random())
+        self.machine = Machine(policy, Random())  # noqa: S311 jitter, no secret
         self.telemetry = telemetry
         self.source: Source | None = None
         self._bench = bench
@@ -161,12 +161,23 @@ class Member:
             case Opened():
                 pass
             case m.Failed():
-                self._repeats.warning("checkpoint failed", key=(report.stage, report.error), topic=self.machine.policy.topic, partition=report.partition,
-                            offset=report.offset, stage=report.stage, kind=report.kind.value, error=report.error)
+                self._say_failed(report)
                 self.telemetry.failed(report)
                 self.handle(report)
             case _:
                 self.handle(report)
+
+    def _say_failed(self, failed: m.Failed) -> None:
+        self._repeats.warning(
+            "checkpoint failed",
+            key=(failed.stage, failed.error),
+            topic=self.machine.policy.topic,
+            partition=failed.partition,
+            offset=failed.offset,
+            stage=failed.stage,
+            kind=failed.kind.value,
+            error=failed.error,
+        )
 
     def _step(self, seconds: float) -> None:
         """Go on with the transaction that is under way, or with what a new producer must settle."""

@@ -54,7 +54,7 @@ TABLE: dict[str, Metric] = {
     "transaction_errors_total": Metric("Errors of the client in transactions, by its name.", ("error",)),
     "transaction_seconds": Metric("From the begin of a transaction to its end.", buckets=_COMMIT),
     "batch_records": Metric("Input records that one transaction commits.", buckets=_RECORDS),
-    "processing_seconds": Metric("One checkpoint from decoding to encoding.", buckets=_FAST),
+    "processing_seconds": Metric("One call of process_checkpoint.", buckets=_FAST),
     "record_age_seconds": Metric("Commit time minus the input record's timestamp.", buckets=_AGE),
     "lag_records": Metric("Offsets between the last commit and the end.", ("topic", "partition"), highest=True),
     "next_sequence_number": Metric("Sequence number expected next.", ("topic", "partition"), highest=True),

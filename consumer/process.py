@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 from consumer import log as logs
 from consumer.checkpoint import decoder_for
@@ -35,7 +35,6 @@ from consumer.patience import Patience
 from consumer.protocol import Alone, Failure, Spec, Status
 from consumer.reducer import Reducer
 from consumer.registry import resolve_id
-from consumer.settings import Settings
 from consumer.telemetry import Telemetry
 from consumer.work.bench import Bench
 from consumer.work.job import Job
@@ -67,7 +66,7 @@ def main(spec: Spec, pipe: Connection) -> None:
     except Stop as stop:
         code = stop.exit_code
         _tell(pipe, Failure(code, str(stop)))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 whatever it is, it is logged and ends this process
         log.error("member failed", error=f"{type(error).__name__}: {error}", exception=error)
     # Not sys.exit: threads that user code or a pool left behind would be waited for.
     logging.shutdown()
@@ -162,8 +161,11 @@ class MemberProcess:
             f"the schema registry at {schema.registry_url} (CONSUMER_SCHEMA__REGISTRY_URL)",
         )
         if where == "hash":
-            log.info("schema is in no version file, its id is made of its canonical form",
-                     topic=output.topic, schema_id=schema_id)
+            log.info(
+                "schema is in no version file, its id is made of its canonical form",
+                topic=output.topic,
+                schema_id=schema_id,
+            )
         return schema_id
 
     def _await_open(self, outbox: SimpleQueue[Any]) -> None:
@@ -206,7 +208,13 @@ class MemberProcess:
         telemetry = Telemetry(settings.input_topic, self._spec.index)
         sink = make_sink(settings, self._spec.index, topics.values(), lambda: self._source)
         member = Member(
-            self._policy(reducer), bench, outbox, sink, telemetry, self._listen, self._report,
+            self._policy(reducer),
+            bench,
+            outbox,
+            sink,
+            telemetry,
+            self._listen,
+            self._report,
             revoke_seconds=min(3.0, settings.shutdown.timeout_seconds / 2),
         )
         self._start_sink(sink)
@@ -238,7 +246,9 @@ class MemberProcess:
 
     def _join(self, member: Member, *, classic: bool = False) -> Source:
         settings = self._settings
-        protocol = "classic" if classic or settings.kafka.group_protocol == "classic" else "consumer"
+        protocol: Literal["classic", "consumer"] = (
+            "classic" if classic or settings.kafka.group_protocol == "classic" else "consumer"
+        )
         conf, left_out = consumer_conf(settings, member=self._spec.index, group_protocol=protocol)
         if self._limits.bounded:
             conf["enable.partition.eof"] = True

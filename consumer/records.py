@@ -35,14 +35,16 @@ class Item(NamedTuple):
     """Finished work that is published and committed as a whole: one checkpoint, or one closed batch.
 
     It accounts for every delivered input offset from `first` to `last`, both included; what produced nothing has
-    no `outs` and still moves the offset. `count` is the number of input records behind it.
+    no `outs` and still moves the offset. `records` is the number of input records
+    behind it, `timestamp_ms` the oldest one's timestamp (-1: it has none).
     """
 
     first: int
     last: int
-    count: int
+    records: int
     outs: Sequence[OutRecord]
     size_bytes: int
     sequence_number: int | None = None
     ended_epoch: int | None = None
     dead: bool = False
+    timestamp_ms: int = -1

@@ -136,9 +136,11 @@ class Supervisor:
     def readyz(self) -> tuple[bool, dict[str, Any]]:
         """Whether every member has joined its group and nothing is stopping; no partition is ready, too."""
         reasons = ["stopping"] if self._kill_at is not None else []
-        for child in self._children():
-            if not child.done and (child.status is None or not child.status.joined):
-                reasons.append(f"member {child.name} has not joined")
+        reasons += [
+            f"member {child.name} has not joined"
+            for child in self._children()
+            if not child.done and (child.status is None or not child.status.joined)
+        ]
         return not reasons, {"reasons": reasons}
 
     def metrics(self) -> str:
@@ -153,6 +155,26 @@ class Supervisor:
 
     def _turn(self) -> None:
         now = self._turned = time.monotonic()
+        self._obey(now)
+        for child in self._children():
+            if child.restart_at is not None and now >= child.restart_at:
+                self._start(child)
+        pipes: dict[Any, Child] = {child.pipe: child for child in self._children() if child.pipe is not None}
+        sentinels: dict[Any, Child] = {
+            child.process.sentinel: child for child in self._children() if child.process is not None
+        }
+        ready = set(wait([*pipes, *sentinels, self._wake_read], self._timeout(now)))
+        if self._wake_read in ready:
+            os.read(self._wake_read, 100)
+        for pipe in ready.intersection(pipes):
+            self._hear(pipes[pipe])
+        for sentinel in ready.intersection(sentinels):
+            self._bury(sentinels[sentinel])
+        for pool in self.pools:
+            self._coordinate(pool)
+
+    def _obey(self, now: float) -> None:
+        """What signals and the deadline ask for."""
         if self._signals and self._kill_at is None:
             self._stop_all(now)
         elif self._signals > 1:
@@ -160,22 +182,6 @@ class Supervisor:
             self._kill_all()
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_all()
-        for child in self._children():
-            if child.restart_at is not None and now >= child.restart_at:
-                self._start(child)
-        pipes: dict[Any, Child] = {child.pipe: child for child in self._children() if child.pipe is not None}
-        sentinels = {child.process.sentinel: child for child in self._children() if child.process is not None}
-        ready = wait([*pipes, *sentinels, self._wake_read], self._timeout(now))
-        if self._wake_read in ready:
-            os.read(self._wake_read, 100)
-        for one in ready:
-            if one in pipes:
-                self._hear(pipes[one])
-        for one in ready:
-            if one in sentinels:
-                self._bury(sentinels[one])
-        for pool in self.pools:
-            self._coordinate(pool)
 
     def _timeout(self, now: float) -> float:
         due = [child.restart_at for child in self._children() if child.restart_at is not None]

@@ -26,7 +26,8 @@ def check_target(target: Any, base: type, name: str) -> Target:
     if not callable(target):
         raise TypeError(f"{name} must be a class, a factory or an import path, not {type(target).__name__}")
     check_importable(target, name)
-    return target
+    made: Target = target
+    return made
 
 
 def check_importable(target: Any, name: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 from consumer.core.machine import Machine
 from consumer.core.messages import Chunk, Failed, FailureKind, Outcome, Transact, TransactionEnded
 from consumer.metrics import Metrics, Series
+from consumer.records import Item
 from consumer.work.report import Tally
 
 
@@ -19,7 +20,8 @@ class Telemetry:
     def __init__(self, topic: str, member: int) -> None:
         self._topic = topic
         self._metrics = Metrics()
-        self._batch = self._outs = 0
+        self._outs = 0
+        self._items: Sequence[Item] = ()
         self._since = time.monotonic()
         self._spent = 0.0
         self._metrics.set("build_info", 1, version=_version(), python=platform.python_version())
@@ -42,7 +44,7 @@ class Telemetry:
 
     def batch(self, command: Transact) -> None:
         """A transaction begins."""
-        self._outs = len(command.outs)
+        self._outs, self._items = len(command.outs), command.items
 
     def transaction(self, result: TransactionEnded) -> None:
         """A transaction ended."""
@@ -50,7 +52,12 @@ class Telemetry:
         self._metrics.observe("transaction_seconds", result.seconds)
         if result.outcome is Outcome.COMMITTED:
             self._metrics.inc("messages_published_total", self._outs)
-            self._metrics.observe("batch_records", self._outs)
+            self._metrics.observe("batch_records", sum(item.records for item in self._items))
+            now_ms = time.time() * 1000
+            for item in self._items:
+                if item.timestamp_ms >= 0:
+                    self._metrics.observe("record_age_seconds", max(0.0, (now_ms - item.timestamp_ms) / 1000))
+            self._items = ()
         else:
             self._metrics.inc("transaction_errors_total", error=result.error.partition(":")[0] or "unknown")
 

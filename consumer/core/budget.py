@@ -45,8 +45,8 @@ class Budget:
 
     def takes(self, partition: Partition, now: float) -> bool:
         """Whether the partition should be fetched now; what is paused stays so until it is down to its share."""
-        if self.full:
-            return not partition.paused and now < self.since + HOLD_SECONDS
+        if self.full and (partition.paused or now >= self.since + HOLD_SECONDS):
+            return False
         return partition.raw_bytes <= self._share or not (partition.paused or _stalled(partition, now))
 
     def next_at(self, partitions: Collection[Partition]) -> float | None:

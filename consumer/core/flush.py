@@ -20,7 +20,7 @@ from random import Random
 from consumer.core.messages import Outcome, Transact
 from consumer.core.partition import Partition
 from consumer.core.retry import Backoff
-from consumer.records import OutRecord
+from consumer.records import Item, OutRecord
 
 
 class Phase(Enum):
@@ -96,6 +96,7 @@ class Flusher:
     def begin(self, partitions: Iterable[Partition], now: float) -> Transact:
         """Take finished items of all partitions, whole items only, up to the limits."""
         outs: list[OutRecord] = []
+        taken: list[Item] = []
         offsets: dict[int, tuple[int, str]] = {}
         self.taken = {}
         messages = size = 0
@@ -106,6 +107,7 @@ class Flusher:
                 if messages and (messages >= self.policy.max_messages or size >= self.policy.max_bytes):
                     break
                 outs.extend(item.outs)
+                taken.append(item)
                 messages += max(1, len(item.outs))
                 size += item.size_bytes
                 items += 1
@@ -115,7 +117,7 @@ class Flusher:
                 self.taken[partition.number] = Taken(partition.epoch, items, next_offset)
         self.phase = Phase.SENDING
         self.started_at = now
-        return Transact(outs, offsets)
+        return Transact(outs, offsets, taken)
 
     def _candidates(self, partitions: Iterable[Partition]) -> list[Partition]:
         pending = [partition for partition in partitions if partition.finished]

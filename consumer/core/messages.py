@@ -317,10 +317,11 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Transact:
-    """Publish `outs` and commit `offsets` (next offset and metadata per partition) as one transaction."""
+    """Publish `outs` and commit `offsets` (next offset, metadata) per partition as one transaction, made of `items`."""
 
     outs: Sequence[OutRecord]
     offsets: Mapping[int, tuple[int, str]]
+    items: Sequence[Item] = ()
 
 
 @dataclass(frozen=True, slots=True)

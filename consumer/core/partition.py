@@ -127,8 +127,8 @@ class Partition:
                 last = self.delivered.popleft()
                 self.attempts.pop(last, None)
                 count += 1
-            if last != item.last or count != item.count:
-                raise OrderError(f"partition {self.number}: {item.first}-{item.last} covers {count} of {item.count}")
+            if last != item.last or count != item.records:
+                raise OrderError(f"partition {self.number}: {item.first}-{item.last} covers {count} of {item.records}")
             if not self.finished:
                 self.oldest_finished = now
             self.finished.append(item)

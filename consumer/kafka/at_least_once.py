@@ -107,7 +107,8 @@ class AtLeastOnce:
         if left:
             return self._late(f"{left} records were not delivered in time")
         failpoint("after-flush")
-        self._answer = answer = []
+        answer: list[KafkaError | None] = []
+        self._answer = answer
         offsets = [TopicPartition(self._topic, at, offset, text) for at, (offset, text) in self._offsets.items()]
         self._current = self._await_commit
         try:

@@ -135,7 +135,8 @@ class Preflight:
         """The group's committed offsets and metadata of the input topic, by partition.
 
         What an open transaction holds does not count and is not waited for: it may be this slot's own from before,
-        and a group with a transaction had an offset before it. The partitions are named: the embedded broker says nothing to a question for all of a group's offsets.
+        and a group with a transaction had an offset before it. The partitions are named: the embedded broker says
+        nothing to a question for all of a group's offsets.
         """
         asked = [TopicPartition(self._settings.input_topic, number) for number in range(partitions)]
         request = [ConsumerGroupTopicPartitions(self._settings.group_id, asked)]

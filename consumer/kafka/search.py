@@ -79,7 +79,7 @@ class _Search:
                 if error.code() == KafkaError._PARTITION_EOF:
                     return None
                 raise KafkaException(error)
-            offset = message.offset()
+            offset = message.offset() or 0
             if offset >= end:
                 return None
             try:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumer.core.messages import Chunk, EndReached, OutOfRange, Records
 from consumer.errors import ConfigError, Fenced
@@ -53,9 +53,7 @@ class Source:
             error_cb=self._on_error,
             on_commit=self._on_commit,
         )
-        self._consumer.subscribe(
-            [topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     # ------------------------------------------------------------------------------------------------ records
 
@@ -74,8 +72,9 @@ class Source:
             self._raise()
         return self._sort(messages, len(messages) == most)
 
-    def _sort(self, messages: Sequence[Message], more: bool) -> tuple[Records, list[EndReached | OutOfRange]]:
-        by_partition: dict[int, tuple[list[Message], list[int], int]] = {}
+    def _sort(self, messages: Sequence[Any], more: bool) -> tuple[Records, list[EndReached | OutOfRange]]:
+        # Any: the client's stubs say None where a record that was fetched always has a value.
+        by_partition: dict[int, tuple[list[Any], list[int]]] = {}
         others: list[EndReached | OutOfRange] = []
         for message in messages:
             error = message.error()
@@ -87,16 +86,16 @@ class Source:
             number = message.partition()
             found = by_partition.get(number)
             if found is None:
-                found = by_partition[number] = ([], [], 0)
+                found = by_partition[number] = ([], [])
             found[0].append(message)
             found[1].append(message.offset())
         chunks = [
             Chunk(number, records, offsets, sum(map(len, records)))
-            for number, (records, offsets, _) in by_partition.items()
+            for number, (records, offsets) in by_partition.items()
         ]
         return Records(chunks, more), others
 
-    def _event(self, message: Message, error: KafkaError) -> EndReached | OutOfRange | None:
+    def _event(self, message: Any, error: KafkaError) -> EndReached | OutOfRange | None:
         """An error that came in place of a record: none is ever skipped in silence."""
         code, partition = error.code(), message.partition()
         if code == KafkaError._PARTITION_EOF:
@@ -112,9 +111,7 @@ class Source:
     def _judge(self, error: KafkaError, where: str) -> None:
         code = error.code()
         if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
-            raise ConfigError(
-                f"{where}: {error.name()}: grant this principal Read on the input topic and on the group"
-            )
+            raise ConfigError(f"{where}: {error.name()}: grant this principal Read on the input topic and on the group")
         if code in (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION):
             raise UnsupportedProtocol(error.str())
         if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID, KafkaError._FENCED):
@@ -164,8 +161,10 @@ class Source:
         self._consumer.pause([TopicPartition(self._topic, number) for number in partitions])
 
     def resume(self, partitions: Sequence[int]) -> None:
-        """Fetch again, at once: librdkafka's broker threads would notice up to a second later (measured), any request
-        to the leaders wakes them."""
+        """Fetch again, at once.
+
+        librdkafka's broker threads would notice up to a second later (measured); any request to the leaders wakes them.
+        """
         wanted = [TopicPartition(self._topic, number) for number in partitions]
         self._consumer.resume(wanted)
         try:
@@ -194,9 +193,7 @@ class Source:
                 found[number] = high
         return found
 
-    def commit(
-        self, offsets: list[TopicPartition], done: Callable[[KafkaError | None], None], wait: bool
-    ) -> None:
+    def commit(self, offsets: list[TopicPartition], done: Callable[[KafkaError | None], None], wait: bool) -> None:
         """Commit outside a transaction; `done` hears of it, from inside `poll` unless `wait`."""
         if wait:
             self._consumer.commit(offsets=offsets, asynchronous=False)
@@ -244,7 +241,7 @@ class Source:
     def _guard(self, body: Callable[..., None], *args: Any) -> None:
         try:
             body(*args)
-        except BaseException as error:  # raised again by poll: inside a callback it would lose records
+        except BaseException as error:  # noqa: BLE001 raised again by poll: in a callback it would lose records
             self._error = self._error or error
 
 

@@ -311,9 +311,7 @@ class Transactor:
             self._failures.append(error)
 
 
-def produce_all(
-    producer: Producer, outs: Sequence[OutRecord], start: int, advanced: Callable[[int], None]
-) -> None:
+def produce_all(producer: Any, outs: Sequence[OutRecord], start: int, advanced: Callable[[int], None]) -> None:
     """Hand `outs` from `start` on to the producer; `advanced` is told how many are done, also on an exception."""
     done = start
     try:

@@ -54,6 +54,7 @@ class OpenBatch:
 
     batch: Batch[Any]
     count: int = 0
+    timestamp_ms: int = -1
     size_bytes: int = 0
     asked_messages: int = 0
     asked_bytes: int = 0
@@ -67,6 +68,8 @@ class OpenBatch:
     def add(self, slot: Slot) -> None:
         """Take in one checkpoint: its messages, none of them included, or its dead letter."""
         self.batch._add(slot.offset, slot.sequence_number, slot.messages)  # noqa: SLF001 - not for users
+        if not self.count:
+            self.timestamp_ms = slot.record.timestamp()[1]
         self.count += 1
         if slot.sequence_number is not None:
             self.sequence_number = max(slot.sequence_number, self.sequence_number or 0)
@@ -211,7 +214,8 @@ class Lane:
 def single(slot: Slot) -> Item:
     """The finished work of one checkpoint by itself."""
     size = sum(map(size_of, slot.outs))
-    return Item(slot.offset, slot.offset, 1, slot.outs, size, slot.sequence_number, slot.ended_epoch, slot.dead)
+    at = slot.record.timestamp()[1]
+    return Item(slot.offset, slot.offset, 1, slot.outs, size, slot.sequence_number, slot.ended_epoch, slot.dead, at)
 
 
 def estimate_bytes(message: Any) -> int:

@@ -140,5 +140,6 @@ class Reducing:
             outs = self._job.publisher.records(list(results), source)
         outs.extend(batch.dead_letters)
         size = sum(map(size_of, outs))
-        lane.emit(Item(first, last, batch.count, outs, size, batch.sequence_number, batch.ended_epoch))
+        sequence_number, ended_epoch, at = batch.sequence_number, batch.ended_epoch, batch.timestamp_ms
+        lane.emit(Item(first, last, batch.count, outs, size, sequence_number, ended_epoch, timestamp_ms=at))
         lane.open = None
