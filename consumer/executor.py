@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,6 +16,7 @@ from consumer.limits import CaughtUp, EndOfEpoch, MaxCheckpoint, Until
 from consumer.protocol import Spec
 from consumer.reducer import Reducer
 from consumer.settings import Settings, load_settings
+from consumer.settings.model import leaf_types
 from consumer.supervisor import Child, Pool, Supervisor
 from consumer.targets import Target, check_importable, check_target
 from consumer.worker import Worker
@@ -42,8 +43,8 @@ class WorkerPool:
         settings: settings of this pool by lower-case name, nested or flat (`batch__max_messages`).
 
     Raises:
-        TypeError: an instance, a lambda or a local class was given, or the reducer takes other messages than the
-            worker makes.
+        TypeError: an instance, a lambda or a local class was given, the reducer takes other messages than the worker
+            makes, or the settings hold what is an argument.
     """
 
     def __init__(
@@ -58,33 +59,44 @@ class WorkerPool:
         self.reducer = None if reducer is None else check_target(reducer, Reducer, "reducer")
         self.name = name
         self.concurrency = concurrency
-        self.settings = dict(settings or {})
+        self.settings = _checked(settings)
         if isinstance(worker, type) and isinstance(reducer, type):
-            _check_messages(worker, reducer)
+            from consumer.loading import check_messages  # it loads Avro: only where user code is loaded anyway
+
+            check_messages(worker, reducer)
 
 
 class Executor:
-    """Runs one or more pools over the same input topic, each with a group, an output and settings of its own."""
+    """Runs one or more pools over the same input topic, each with a group, an output and settings of its own.
+
+    `settings` are those of every pool, by lower-case name; a pool's own win, except for kafka, input_topic, http and
+    log, which all pools share.
+    """
 
     def __init__(self, settings: Mapping[str, Any] | None = None, *, config_file: Path | None = None) -> None:
-        self._settings = dict(settings or {})
+        self._settings = _checked(settings)
         self._config_file = config_file
         self._pools: list[WorkerPool] = []
         self._supervisor: Supervisor | None = None
         self._stops = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may stop what its own thread is just starting
 
     def register(self, pool: WorkerPool) -> None:
-        """Add a pool before `run`."""
+        """Add a pool before `run`.
+
+        Raises:
+            ConfigError: there is a pool with this name.
+        """
         if any(other.name == pool.name for other in self._pools):
             raise ConfigError(f"two pools are named {pool.name}: each needs a group of its own")
         self._pools.append(pool)
 
     def stop(self) -> None:
-        """End `run` in order; a second time: at once. From any thread or signal handler."""
-        self._stops += 1
-        if self._supervisor is not None:
-            self._supervisor.stop()
+        """End `run`, or the next one, in order; a second time: at once. From any thread or signal handler."""
+        with self._lock:
+            self._stops += 1
+            if self._supervisor is not None:
+                self._supervisor.stop()
 
     def run(self, until: Until | None = None) -> dict[str, dict[int, Progress]]:
         """Block until stopped, or until the limit; returns for each pool and partition how far it is committed.
@@ -98,28 +110,32 @@ class Executor:
         if until is not None and not isinstance(until, (MaxCheckpoint, EndOfEpoch, CaughtUp)):
             check_importable(until, "until")
         settings = [self._load(pool) for pool in self._pools]
-        supervisor = Supervisor(
-            [_pool(pool, own, until) for pool, own in zip(self._pools, settings, strict=True)],
-            max(own.shutdown.timeout_seconds for own in settings),
-        )
-        self._supervisor = supervisor
-        for _ in range(self._stops):
-            supervisor.stop()
-        server = _health(settings[0], supervisor)
+        _check_shared(settings)
+        pools = [_pool(pool, own, until) for pool, own in zip(self._pools, settings, strict=True)]
+        supervisor = Supervisor(pools, max(own.shutdown.timeout_seconds for own in settings))
         try:
-            supervisor.run()
+            server = _health(settings[0], supervisor)
+            with self._lock:
+                self._supervisor = supervisor
+                for _ in range(self._stops):
+                    supervisor.stop()
+            try:
+                supervisor.run()
+            finally:
+                if server is not None:
+                    server.close()
         finally:
-            if server is not None:
-                server.close()
-        return {
-            pool.name: {number: Progress(*at) for number, at in sorted(pool.progress.items())}
-            for pool in supervisor.pools
-        }
+            with self._lock:
+                self._supervisor, self._stops = None, 0
+        return {pool.name: {number: Progress(*at) for number, at in sorted(pool.progress.items())} for pool in pools}
 
     def _load(self, pool: WorkerPool) -> Settings:
-        names = {"group_id": pool.name, "concurrency": pool.concurrency}
-        targets = {"worker": _path(pool.worker), "reducer": None if pool.reducer is None else _path(pool.reducer)}
-        overrides = {**self._settings, **pool.settings, **names, **targets}
+        overrides = {
+            **_merged(self._settings, pool.settings),
+            "group_id": pool.name,
+            "concurrency": pool.concurrency,
+            **_targets(pool.worker, pool.reducer),
+        }
         return load_settings(os.environ, config_file=self._config_file, overrides=overrides)
 
 
@@ -132,14 +148,48 @@ def run(
     """One worker, one call: the settings as keyword arguments (`kafka__bootstrap_servers=...`), else the environment.
 
     Raises:
-        As `Executor.run`.
+        As `WorkerPool` and `Executor.run`.
     """
-    flat = dict(settings)
-    name = flat.pop("group_id", None) or os.environ.get("CONSUMER_GROUP_ID", "")
-    concurrency = flat.pop("concurrency", None) or int(os.environ.get("CONSUMER_CONCURRENCY", "1"))
+    named = {name: settings.pop(name, None) for name in ("group_id", "concurrency")}
+    pool = WorkerPool(worker, "", 1, reducer, settings)
+    found = load_settings(os.environ, overrides={**settings, **named, **_targets(worker, reducer)})
+    pool.name, pool.concurrency = found.group_id, found.concurrency
     executor = Executor()
-    executor.register(WorkerPool(worker, name, concurrency, reducer, flat))
-    return executor.run(until)[name]
+    executor.register(pool)
+    return executor.run(until)[pool.name]
+
+
+def _checked(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    for name in ("worker", "reducer", "group_id", "concurrency"):
+        if name in (settings or {}):
+            argument = "name" if name == "group_id" else name
+            raise TypeError(f"{name} is no setting here: give it to WorkerPool as {argument}")
+    return dict(settings or {})
+
+
+def _merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` over `shared`; where both give a group of settings as a table, setting by setting."""
+    groups = {name.partition(".")[0] for name in leaf_types() if "." in name}
+    both = {**shared, **own}
+    for name in groups & shared.keys() & own.keys():
+        both[name] = {**shared[name], **own[name]}
+    return both
+
+
+def _check_shared(settings: Sequence[Settings]) -> None:
+    """One process group has one input, one set of brokers, one port and one log."""
+    first = settings[0]
+    for other in settings[1:]:
+        for name in ("kafka", "input_topic", "http", "log"):
+            if getattr(other, name) != getattr(first, name):
+                raise ConfigError(
+                    f"the pools {first.group_id} and {other.group_id} differ in {name}, which all pools of an Executor "
+                    "share: give it to the Executor, or run them in processes of their own"
+                )
+
+
+def _targets(worker: Target, reducer: Target | None) -> dict[str, str]:
+    return {"worker": _path(worker), "reducer": "" if reducer is None else _path(reducer)}  # "": none, whatever is set
 
 
 def _path(target: Target) -> str:
@@ -175,15 +225,3 @@ def _health(settings: Settings, supervisor: Supervisor) -> HealthServer | None:
         readyz=supervisor.readyz,
         metrics=supervisor.metrics,
     )
-
-
-def _check_messages(worker: type, reducer: type) -> None:
-    """The reducer's Message is the worker's, where both are annotated."""
-    from consumer.avro import message_type_of  # only where user code is loaded: a supervisor stays small
-
-    made, taken = message_type_of(worker), message_type_of(reducer)
-    if made is not None and taken is not None and not issubclass(made, taken):
-        raise TypeError(
-            f"{reducer.__name__} takes {taken.__name__} messages, but {worker.__name__} makes {made.__name__}: "
-            "annotate both with the same Message type"
-        )

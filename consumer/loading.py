@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consumer.avro import Encoder, compile_schema, message_type_of, result_type_of
+from consumer.avro import CompiledSchema, Encoder, compile_schema, message_type_of, result_type_of
 from consumer.errors import ConfigError, Stop
 from consumer.reducer import Reducer
-from consumer.schemas import SchemaStore, resolve_schema, search_path
+from consumer.schemas import resolve_schema, search_path
 from consumer.settings import Settings
 from consumer.targets import Target
 from consumer.worker import Worker
@@ -32,7 +32,7 @@ def make(target: Target, base: type, options: Mapping[str, Any], setting: str) -
         made = factory(**options)
     except Stop:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"{setting}={_shown(target)} could not be made with {setting}_OPTIONS ({', '.join(options) or 'none'}): "
             f"{type(error).__name__}: {error}"
@@ -55,7 +55,7 @@ def _imported(path: str, setting: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(module_name)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"{setting}={path} cannot be imported: {type(error).__name__}: {error}: correct the path, or install the "
             "package where this command runs"
@@ -77,27 +77,46 @@ class Encoding:
     topic: str
     schema: Mapping[str, Any]
     message_type: type | None
+    compiled: CompiledSchema
+
+
+def check_messages(worker: type, reducer: type) -> None:
+    """Raises TypeError where the reducer's Message is not the worker's; both must be annotated."""
+    made, taken = message_type_of(worker), message_type_of(reducer)
+    if made is not None and taken is not None and not issubclass(made, taken):
+        raise TypeError(
+            f"{reducer.__name__} takes {taken.__name__} messages, but {worker.__name__} makes {made.__name__}: "
+            "annotate both with the same Message type"
+        )
 
 
 def encodings(worker: Worker[Any], reducer: Reducer[Any, Any] | None, settings: Settings) -> list[Encoding]:
     """Everything this pool may publish.
 
     Raises:
-        ConfigError: a schema is missing or wrong, or there is nothing to publish to.
+        ConfigError: a schema is missing or wrong, the reducer takes other messages, or there is nothing to publish to.
     """
     folders = search_path(settings.schema.path)
     found = []
     publishes: Worker[Any] | Reducer[Any, Any] = worker
-    message_type: type | None = message_type_of(type(worker))
+    message_type = message_type_of(type(worker))
     if reducer is not None:
+        try:
+            check_messages(type(worker), type(reducer))
+        except TypeError as error:
+            raise ConfigError(f"CONSUMER_REDUCER={settings.reducer}: {error}") from None
         result_type = result_type_of(type(reducer))
-        if reducer.schema is not None or result_type is not None:
+        if reducer.schema is not None or result_type not in (None, message_type):
             publishes, message_type = reducer, result_type
+
+    def add(topic: str, owner: type, schema: Any, derived_from: type | None, takes: type | None) -> None:
+        resolved = resolve_schema(owner, schema, folders, derived_from)
+        found.append(Encoding(topic, resolved, takes, compile_schema(resolved)))
+
     for output_type, (topic, schema) in (worker.outputs or {}).items():
-        found.append(Encoding(topic, resolve_schema(type(worker), schema, folders, output_type), output_type))
+        add(topic, type(worker), schema, output_type, output_type)
     if settings.output_topic is not None and not (found and publishes.schema is None and message_type is None):
-        schema = resolve_schema(type(publishes), publishes.schema, folders, message_type)
-        found.append(Encoding(settings.output_topic, schema, None))
+        add(settings.output_topic, type(publishes), publishes.schema, message_type, None)
     if not found and reducer is None:
         raise ConfigError("there is no output topic: set CONSUMER_OUTPUT_TOPIC")
     return found
@@ -105,9 +124,4 @@ def encodings(worker: Worker[Any], reducer: Reducer[Any, Any] | None, settings: 
 
 def encoder(encoding: Encoding, schema_id: int) -> Encoder:
     """The encoder of one output."""
-    return Encoder(compile_schema(encoding.schema), schema_id)
-
-
-def schema_store(settings: Settings) -> SchemaStore:
-    """The schemas on the configured path."""
-    return SchemaStore(search_path(settings.schema.path))
+    return Encoder(encoding.compiled, schema_id)

@@ -66,7 +66,7 @@ def main(spec: Spec, pipe: Connection) -> None:
     except Stop as stop:
         code = stop.exit_code
         _tell(pipe, Failure(code, str(stop)))
-    except Exception as error:  # noqa: BLE001 whatever it is, it is logged and ends this process
+    except (Exception, SystemExit) as error:  # noqa: BLE001 whatever it is, it is logged and ends this process
         log.error("member failed", error=f"{type(error).__name__}: {error}", exception=error)
     # Not sys.exit: threads that user code or a pool left behind would be waited for.
     logging.shutdown()
@@ -111,8 +111,7 @@ class MemberProcess:
         bench = Bench(job, outbox)
         bench.start()
         self._await_open(outbox)
-        preflight.start_group(self._partitions, settings.sequence.partitioning)
-        self._member(bench, outbox, reducer, topics)
+        self._member(preflight, bench, outbox, reducer, topics)
 
     # --------------------------------------------------------------------------------------------- preparation
 
@@ -203,7 +202,14 @@ class MemberProcess:
 
     # ------------------------------------------------------------------------------------------------- running
 
-    def _member(self, bench: Bench, outbox: SimpleQueue[Any], reducer: Any, topics: dict[str, Topic]) -> None:
+    def _member(
+        self,
+        preflight: Preflight,
+        bench: Bench,
+        outbox: SimpleQueue[Any],
+        reducer: Any,
+        topics: dict[str, Topic],
+    ) -> None:
         settings = self._settings
         telemetry = Telemetry(settings.input_topic, self._spec.index)
         sink = make_sink(settings, self._spec.index, topics.values(), lambda: self._source)
@@ -217,8 +223,12 @@ class MemberProcess:
             self._report,
             revoke_seconds=min(3.0, settings.shutdown.timeout_seconds / 2),
         )
+        source = self._open(member)
+        sink.rebuild()
+        # Only now: a client that refuses its options must not leave a group that has begun.
+        preflight.start_group(self._partitions, settings.sequence.partitioning)
         self._start_sink(sink)
-        source = self._join(member)
+        source.join()
         gc.freeze()
         try:
             source = self._run(member, source)
@@ -240,11 +250,12 @@ class MemberProcess:
                     "CONSUMER_KAFKA__GROUP_PROTOCOL to classic or auto"
                 ) from None
             source.close()
-            source = self._join(member, classic=True)
+            source = self._open(member, classic=True)
+            source.join()
             member.run(source)
         return source
 
-    def _join(self, member: Member, *, classic: bool = False) -> Source:
+    def _open(self, member: Member, *, classic: bool = False) -> Source:
         settings = self._settings
         protocol: Literal["classic", "consumer"] = (
             "classic" if classic or settings.kafka.group_protocol == "classic" else "consumer"
@@ -259,7 +270,6 @@ class MemberProcess:
     def _start_sink(self, sink: Sink) -> None:
         """Settle what a predecessor with this identity left open, before joining the group."""
         started, announced = time.monotonic(), False
-        sink.rebuild()
         while not isinstance(sink.step(0.5), Ready):
             if self._stopping():
                 raise StopIteration

@@ -27,5 +27,6 @@ def _argument(owner: type, position: int) -> type | None:
             origin, arguments = get_origin(base), get_args(base)
             if isinstance(origin, type) and issubclass(origin, Worker | Reducer) and len(arguments) > position:
                 argument = arguments[position]
-                return argument if isinstance(argument, type) and argument.__module__ != "builtins" else None
+                own = isinstance(argument, type) and argument.__module__ != "builtins" and argument is not Any
+                return argument if own else None
     return None

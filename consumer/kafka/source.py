@@ -53,7 +53,12 @@ class Source:
             error_cb=self._on_error,
             on_commit=self._on_commit,
         )
-        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def join(self) -> None:
+        """Join the group, from the next `poll` on."""
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
 
     # ------------------------------------------------------------------------------------------------ records
 

@@ -102,7 +102,12 @@ class Running:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"it did not end within {seconds} s; {self._tail()}") from None
-        return Done(code, time.monotonic() - self._started, self.stderr())
+        return Done(code, self.elapsed, self.stderr())
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._started
 
     def stop(self) -> Done:
         """SIGTERM, as an operator would do it."""
@@ -132,6 +137,7 @@ class Pipeline:
             "worker": "consumer.workers:SummaryWorker",
             "start": "earliest",
             "http__port": 0,
+            "log__format": "json",
             **settings,
         }
 
@@ -161,6 +167,15 @@ class Pipeline:
         """A run up to its own end."""
         with self.running(*arguments, **how) as run:
             return run.wait(timeout)
+
+    def command(self, *arguments: str, **settings: Any) -> str:
+        """What another verb prints."""
+        env = self.environment(**settings)
+        done = subprocess.run(
+            [*COMMAND, *arguments], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def feed(
         self,
@@ -205,10 +220,10 @@ def run_all(pipelines: Iterable[Pipeline], *arguments: str, **how: Any) -> list[
         return [run.wait() for run in runs]
 
 
-def summary_of(record: Record) -> dict[str, Any]:
+def summary_of(record: Record, schema_id: int = 1) -> dict[str, Any]:
     """An output record of SummaryWorker, decoded by fastavro alone."""
     value = record.value or b""
-    assert value[:5] == b"\0\0\0\0\1", "magic byte, schema id 1"
+    assert value[:5] == b"\0" + schema_id.to_bytes(4, "big"), "magic byte, schema id"
     decoded: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), SUMMARY, None)
     found: dict[str, Any] = decoded
     return found

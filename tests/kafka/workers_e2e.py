@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from consumer import CheckpointHeader, Reducer
+from consumer import CheckpointHeader, Reducer, Worker
+from consumer.errors import ConfigError
+from consumer.worker import Context
 from consumer.workers import CheckpointSummary, SummaryWorker
 
 
@@ -28,3 +31,46 @@ class KeepOpen(Reducer[CheckpointSummary, CheckpointSummary]):
 
     def should_close_batch(self, batch: Sequence[CheckpointSummary], next_message: CheckpointSummary | None) -> bool:
         return False
+
+
+class WithoutSchema(Worker[Any]):
+    """Nothing says what it makes."""
+
+    def process_checkpoint(self, checkpoint: Any) -> Any:
+        return {"sequence_number": checkpoint.summary.sequence_number}
+
+
+class SchemaFileMissing(SummaryWorker):
+    schema = "no-such-schema/v1.avsc"
+
+
+class SchemaWrong(SummaryWorker):
+    schema: ClassVar[Any] = {"type": "record", "name": "Wrong", "fields": [{"name": "a", "type": "no.such.Type"}]}
+
+
+class ElsewhereMissing(SummaryWorker):
+    outputs: ClassVar[Any] = {CheckpointSummary: ("no-such-output", "checkpoint-summary/v1.avsc")}
+
+
+class MoreFields(SummaryWorker):
+    """As SummaryWorker's schema, with a field that readers of the next version would miss."""
+
+    schema: ClassVar[Any] = {
+        "type": "record",
+        "name": "CheckpointSummary",
+        "fields": [{"name": "sequence_number", "type": "long"}, {"name": "needed", "type": "string"}],
+    }
+
+
+class ClosesTheDoor(SummaryWorker):
+    """Its `open` finds that it is not configured."""
+
+    def open(self, context: Context) -> None:
+        raise ConfigError("MY_DATABASE is not set: set it to the database's URL")
+
+
+def not_a_worker() -> dict[str, str]:
+    return {}
+
+
+NOTHING_TO_CALL = 5
