@@ -85,8 +85,8 @@ class Supervisor:
         self.aggregate = Aggregate()
         self._shutdown_seconds = shutdown_seconds
         self._context = multiprocessing.get_context("spawn")
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
+        self._wake_read, self._wake_write = self._context.Pipe(duplex=False)
+        os.set_blocking(self._wake_write.fileno(), False)
         self._signals = 0
         self._kill_at: float | None = None
         self._final: Stop | None = None
@@ -99,7 +99,7 @@ class Supervisor:
         """Ask for an orderly end; a second time: at once. From any thread or signal handler."""
         self._signals += 1
         try:
-            os.write(self._wake_write, b"!")
+            self._wake_write.send_bytes(b"!")
         except BlockingIOError:
             return  # the pipe is full: it will wake up
 
@@ -165,7 +165,7 @@ class Supervisor:
         }
         ready = set(wait([*pipes, *sentinels, self._wake_read], self._timeout(now)))
         if self._wake_read in ready:
-            os.read(self._wake_read, 100)
+            self._wake_read.recv_bytes()
         for pipe in ready.intersection(pipes):
             self._hear(pipes[pipe])
         for sentinel in ready.intersection(sentinels):
@@ -250,7 +250,10 @@ class Supervisor:
         if pool.complete and not pool.stopping:
             pool.stopping = True
             for child in pool.children:
-                self._tell(child, ("stop", self._shutdown_seconds))
+                if child.process is None:
+                    child.done, child.restart_at = True, None  # nothing is left for it to do
+                else:
+                    self._tell(child, ("stop", self._shutdown_seconds))
 
     # ------------------------------------------------------------------------------------------------ endings
 

@@ -1,0 +1,113 @@
+"""Member processes that play a part: `spec.worker` names the function, `spec.settings` is what it needs to know."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from consumer.protocol import Alone, Failure, Spec, Status
+
+
+def play(spec: Spec, pipe: Connection) -> None:
+    """The entry point."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    part: Callable[[Spec, Connection], None] = globals()[str(spec.worker)]
+    part(spec, pipe)
+
+
+def obedient(spec: Spec, pipe: Connection) -> None:
+    """Joins, waits to be told to stop, drains, and reports once more."""
+    pipe.send(Status(joined=True, partitions=2, progress={spec.index: (1, None)}))
+    while pipe.recv()[0] != "stop":
+        pass
+    pipe.send(Status(joined=True, partitions=2, progress={spec.index: (2, 7)}))
+
+
+def deaf(spec: Spec, pipe: Connection) -> None:
+    """Joins and hears nothing any more."""
+    pipe.send(Status(joined=True, partitions=2))
+    time.sleep(60)
+
+
+def slow_to_join(spec: Spec, pipe: Connection) -> None:
+    """Has reported but not joined, and ends when told to."""
+    pipe.send(Status(joined=False, partitions=2))
+    pipe.recv()
+
+
+def dies(spec: Spec, pipe: Connection) -> None:
+    """Is killed at once, every time."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_once(spec: Spec, pipe: Connection) -> None:
+    """Ends with an unexpected error, and is well after that; leaves its spec where the test finds it."""
+    mark = Path(str(spec.settings)) / f"patient-{spec.patient}"
+    first = not spec.patient
+    mark.touch()
+    if first:
+        os._exit(1)
+    obedient(spec, pipe)
+
+
+def fails(spec: Spec, pipe: Connection) -> None:
+    """Ends for good, with the exit code that the test writes into a file, and a message."""
+    file = Path(str(spec.settings)) / "code"
+    while not file.exists():
+        time.sleep(0.01)
+    code = int(file.read_text())
+    pipe.send(Failure(code, f"what to do about {code}"))
+    os._exit(code)
+
+
+def fails_silently(spec: Spec, pipe: Connection) -> None:
+    """Ends for good and says nothing."""
+    os._exit(int(str(spec.settings)))
+
+
+def first(spec: Spec, pipe: Connection) -> None:
+    """A member of a bounded run: finds the group empty if nobody has yet, ends its partition, waits for the stop."""
+    if spec.ends is None:
+        pipe.send(Alone({0: 5, 1: 6}))
+    folder = Path(str(spec.settings))
+    (folder / f"{spec.index} {spec.ends}").touch()
+    pipe.send(Status(joined=True, partitions=2, ended=[spec.index]))
+    assert pipe.recv()[0] == "stop"
+
+
+def ends_its_partition_and_dies(spec: Spec, pipe: Connection) -> None:
+    """Its share of a bounded run is done, then it dies."""
+    pipe.send(Alone({}))
+    pipe.send(Status(joined=True, partitions=2, ended=[0]))
+    os._exit(1)
+
+
+def ends_when_the_other_has_died(spec: Spec, pipe: Connection) -> None:
+    """Reports the last partition when the test says so."""
+    while not (Path(str(spec.settings)) / "go").exists():
+        time.sleep(0.01)
+    pipe.send(Status(joined=True, partitions=2, ended=[1]))
+    assert pipe.recv()[0] == "stop"
+
+
+def met_the_limit(spec: Spec, pipe: Connection) -> None:
+    """Reports that the bounded run's last checkpoint is committed here."""
+    pipe.send(Alone({}))
+    pipe.send(Status(joined=True, partitions=2, ended=[0], limit_reached=True))
+    assert pipe.recv()[0] == "stop"
+
+
+def waits_for_the_limit(spec: Spec, pipe: Connection) -> None:
+    """Ends its partition when it hears that the limit was reached elsewhere."""
+    while not pipe.poll(0.05):
+        pipe.send(Status(joined=True, partitions=2))
+    assert pipe.recv()[0] == "limit"
+    pipe.send(Status(joined=True, partitions=2, ended=[1], limit_reached=True))
+    while pipe.recv()[0] != "stop":
+        pass
