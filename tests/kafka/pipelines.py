@@ -69,6 +69,8 @@ class Run:
             match line["event"]:
                 case "joining":
                     owned[line["member"]] = set()
+                case "member died, it is started again":
+                    owned.pop(int(line["member"].rpartition("-")[2]), None)
                 case "partitions assigned":
                     owned[line["member"]].update(line["partitions"])
                 case "partitions revoked" | "partitions lost":
