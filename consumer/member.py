@@ -26,6 +26,7 @@ POLL_RECORDS = 500
 IDLE_SECONDS = 0.1
 BUSY_SECONDS = 0.005
 REVOKE_SECONDS = 3.0
+GIVE_UP_SECONDS = 0.5
 
 log = get_logger("consumer.member")
 _WORK = (m.Submit, m.Retry, m.DeadLetter, m.Ask, m.Drain, m.End, m.Drop, m.Position)
@@ -272,13 +273,17 @@ class Member:
         self._give_back(partitions)
 
     def _give_back(self, partitions: Sequence[int]) -> None:
-        if self._sink.busy and any(number in self.machine.flusher.taken for number in partitions):
-            # The broker checks the group's generation, not who owns a partition: no transaction with these offsets
-            # may be completed after they are given back. One that is committing is in the broker's hands.
-            self._sink.give_up("its partitions were given back")
-            self._step(0.5)
+        """The machine forgets them first: whatever ends from here on starts no transaction with their results.
+
+        The broker checks the group's generation, not who owns a partition, so a member that has joined again could
+        commit what it gave back. A transaction that is committing already is in the broker's hands.
+        """
+        taken = any(number in self.machine.flusher.taken for number in partitions)
         for number in partitions:
             self._locating.pop(number, None)
             self._seeks.pop(number, None)
             self._resumes.discard(number)
         self.handle(m.Revoked(partitions))
+        if taken and self._sink.busy:
+            self._sink.give_up("its partitions were given back")
+            self._step(GIVE_UP_SECONDS)
