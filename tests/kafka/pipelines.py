@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ TRANSACTION_RECORDS = 250
 ABORTED_RECORDS = 7
 SESSION_SECONDS = 6
 """Of the test brokers under `consumer`, and asked for under `classic`."""
+DIED = "member died, it is started again"
+"""What the supervisor logs."""
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
@@ -39,6 +42,13 @@ def eventually(condition: Callable[[], Any], what: str, seconds: float = 60) -> 
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         threading.Event().wait(0.05)
     return found
+
+
+def together(scenario: Callable[[Pipeline], None], pipelines: Sequence[Pipeline]) -> None:
+    """Run `scenario` on every pipeline at once, and raise the first failure when all have ended."""
+    with ThreadPoolExecutor(len(pipelines)) as pool:
+        for done in [pool.submit(scenario, pipeline) for pipeline in pipelines]:
+            done.result()
 
 
 @lru_cache(maxsize=20_000)
@@ -69,7 +79,7 @@ class Run:
             match line["event"]:
                 case "joining":
                     owned[line["member"]] = set()
-                case "member died, it is started again":
+                case event if event == DIED:
                     owned.pop(int(line["member"].rpartition("-")[2]), None)
                 case "partitions assigned":
                     owned[line["member"]].update(line["partitions"])
@@ -136,7 +146,7 @@ class Pipeline:
         self.runs: list[Run] = []
         self.fed = 0
         self._bootstrap = bootstrap
-        self._folder = folder
+        self.folder = folder
         self._fired = folder / "fired"
         self._fired.mkdir()
         self._settings = settings
@@ -180,13 +190,14 @@ class Pipeline:
 
     # -------------------------------------------------------------------------------------------------- running
 
-    def start(self, instance: str, failpoints: str = "", **settings: str) -> Run:
-        """Start a `run` as instance `instance`, with settings by their names less the prefix."""
+    def start(self, instance: str, failpoints: Mapping[str, str] | None = None, **settings: str) -> Run:
+        """Start a `run` as instance `instance`; failpoints by place, settings by their names less the prefix."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
         configured = {**self._defaults(), **self._settings, "INSTANCE_ID": instance, **settings}
         environ |= {f"CONSUMER_{name}": value for name, value in configured.items()}
-        environ |= {VARIABLE: failpoints, FIRED: str(self._fired)}
-        run = Run(environ, self._folder / f"{instance}.{len(self.runs)}.log")
+        points = ",".join(f"{place}={action}" for place, action in (failpoints or {}).items())
+        environ |= {VARIABLE: points, FIRED: str(self._fired)}
+        run = Run(environ, self.folder / f"{instance}.{len(self.runs)}.log")
         self.runs.append(run)
         return run
 
@@ -212,10 +223,9 @@ class Pipeline:
         """The failpoints that acted, and in which process."""
         return {mark.name: int(text) for mark in self._fired.iterdir() if (text := mark.read_text())}
 
-    def wait_until_fired(self, points: Sequence[str], seconds: float = 60) -> dict[str, int]:
-        """Until all of these failpoints acted; where each did."""
-        eventually(lambda: set(points) <= self.fired().keys(), f"{points} fired", seconds)
-        return self.fired()
+    def wait_until_fired(self, failpoints: Mapping[str, str]) -> None:
+        """Until all of these acted."""
+        eventually(lambda: failpoints.keys() <= self.fired().keys(), f"all of {failpoints} fired")
 
     def wait_until_owned(self, run: Run, seconds: float = 60) -> None:
         """Until `run` has every partition."""
