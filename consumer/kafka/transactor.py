@@ -103,8 +103,8 @@ class Transactor:
 
     @property
     def busy(self) -> bool:
-        """Whether a step is due."""
-        return self._phase is not Phase.IDLE
+        """Whether a step is due, or an outcome is still to be fetched by one."""
+        return self._phase is not Phase.IDLE or self._ended is not None
 
     def rebuild(self) -> None:
         """Give up the producer and make a new one; `step` returns Ready when it is."""
@@ -151,7 +151,7 @@ class Transactor:
     def discard(self) -> None:
         """Drop the producer without waiting: what it holds is thrown away, its transaction is settled by the next."""
         producer, self._producer = self._producer, None
-        self._phase = Phase.IDLE
+        self._phase, self._ended = Phase.IDLE, None
         if producer is not None:
             producer.purge()
 

@@ -1,0 +1,97 @@
+"""The transaction's steps on a producer that answers what a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from consumer.core.messages import Outcome, Transact, TransactionEnded
+from consumer.kafka.transactor import Ready, Transactor
+from consumer.records import OutRecord
+
+TRANSACTION = Transact([OutRecord("out", 0, None, b"value", [])], {0: (1, "")})
+
+
+class FakeProducer:
+    """Does everything at once; `fails[call]` are the errors of its next calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.fails: dict[str, list[KafkaError]] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        def call(*args: Any, **named: Any) -> int:
+            self.calls.append(name)
+            if self.fails.get(name):
+                raise KafkaException(self.fails[name].pop(0))
+            return 0
+
+        return call
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.producers: list[FakeProducer] = []
+        self.transactor = Transactor(self._make, "in", object, 10.0)
+        self.transactor.rebuild()
+        assert isinstance(self.transactor.step(), Ready)
+
+    def _make(self, delivered: Callable[..., None]) -> Producer:
+        self.producers.append(FakeProducer())
+        return cast(Producer, self.producers[-1])
+
+    def run(self) -> TransactionEnded:
+        """Begin a transaction and step until it has ended."""
+        self.transactor.begin(TRANSACTION)
+        for _ in range(10):
+            assert self.transactor.busy, "nobody would ask for the outcome"
+            result = self.transactor.step()
+            if isinstance(result, TransactionEnded):
+                return result
+        raise AssertionError("the transaction does not end")
+
+
+def test_a_transaction_publishes_flushes_sends_offsets_and_commits_in_this_order() -> None:
+    rig = Rig()
+    assert rig.run().outcome is Outcome.COMMITTED
+    assert not rig.transactor.busy
+    wanted = ["begin_transaction", "produce", "flush", "send_offsets_to_transaction", "commit_transaction"]
+    assert rig.producers[0].calls == ["init_transactions", *wanted]
+
+
+def test_after_a_commit_that_took_two_calls_the_next_transaction_asks_for_a_new_producer() -> None:
+    rig = Rig()
+    rig.producers[0].fails["commit_transaction"] = [KafkaError(KafkaError._TIMED_OUT, "slow", retriable=True)]
+    assert rig.run().outcome is Outcome.COMMITTED
+
+    assert rig.run().outcome is Outcome.UNKNOWN
+    assert not rig.transactor.busy
+    assert rig.producers[0].calls.count("begin_transaction") == 1
+
+    rig.transactor.rebuild()
+    assert isinstance(rig.transactor.step(), Ready)
+    assert rig.run().outcome is Outcome.COMMITTED
+
+
+def test_nothing_but_the_same_commit_follows_a_commit_that_timed_out() -> None:
+    rig = Rig()
+    rig.producers[0].fails["commit_transaction"] = [KafkaError(KafkaError._TIMED_OUT, "slow", retriable=True)] * 3
+    rig.transactor.begin(TRANSACTION)
+    assert rig.transactor.step() is None
+    rig.transactor.give_up("revoked")
+    for _ in range(3):
+        result = rig.transactor.step()
+    assert isinstance(result, TransactionEnded)
+    assert result.outcome is Outcome.COMMITTED
+    assert "abort_transaction" not in rig.producers[0].calls
+
+
+def test_without_a_generation_no_offsets_are_sent() -> None:
+    rig = Rig()
+    rig.transactor._group_metadata = lambda: None
+    ended = rig.run()
+    assert ended.outcome is Outcome.ABORTED
+    assert "send_offsets_to_transaction" not in rig.producers[0].calls
+    assert rig.producers[0].calls[-1] == "abort_transaction"
