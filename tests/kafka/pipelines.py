@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -65,12 +65,21 @@ class Run:
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "consumer", "run"],
-                cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+                cwd=ROOT,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
             )
 
     def events(self, event: str, **fields: Any) -> list[dict[str, Any]]:
         """The log lines of this event with these fields."""
         return [line for line in self._lines() if line["event"] == event and fields.items() <= line.items()]
+
+    def wait_for(self, event: str) -> None:
+        """Until this event is in its log."""
+        eventually(lambda: self.events(event), f"{event} in {self.log.name}")
 
     def owned(self) -> set[int]:
         """The partitions of its members, by their log."""
@@ -223,9 +232,10 @@ class Pipeline:
         """The failpoints that acted, and in which process."""
         return {mark.name: int(text) for mark in self._fired.iterdir() if (text := mark.read_text())}
 
-    def wait_until_fired(self, failpoints: Mapping[str, str]) -> None:
-        """Until all of these acted."""
-        eventually(lambda: failpoints.keys() <= self.fired().keys(), f"all of {failpoints} fired")
+    def wait_until_fired(self, places: Collection[str], least: int | None = None) -> None:
+        """Until the failpoints at all of these places have acted, or at least at so many of them."""
+        wanted = len(places) if least is None else least
+        eventually(lambda: len(self.fired().keys() & set(places)) >= wanted, f"{wanted} of {places} fired")
 
     def wait_until_owned(self, run: Run, seconds: float = 60) -> None:
         """Until `run` has every partition."""
@@ -255,7 +265,10 @@ class Pipeline:
     def report(self, *, once: bool = True) -> Report:
         """What the topics say, once every run has ended, and what a concurrent reader saw."""
         found = collect(
-            self._bootstrap, self.names.group, inputs=self.names.input, outputs=[self.names.output],
+            self._bootstrap,
+            self.names.group,
+            inputs=self.names.input,
+            outputs=[self.names.output],
             dead_letters=self.names.dlq,
         )
         assert len(found.inputs) == self.fed

@@ -47,7 +47,7 @@ def killed_at_every_point(one: Pipeline) -> None:
     trio = one.start("trio", kills, CONCURRENCY="3")
     others = kills.keys() - {"in-revoke"}
     for count in range(1, len(others) + 1):
-        eventually(lambda: len(others & one.fired().keys()) >= count, f"{count} of {kills} fired, not {one.fired()}")
+        one.wait_until_fired(others, count)
         one.feed(1_000)
     eventually(lambda: len(trio.owned()) == PARTITIONS, "the group is whole again")
     second = one.start("second")  # what it is given, the others must give up
@@ -79,8 +79,8 @@ def zombies_wake_up(one: Pipeline) -> None:
     for pid in one.fired().values():
         os.kill(pid, signal.SIGCONT)
     for zombie in zombies:
-        eventually(lambda: zombie.events("transaction failed"), "its transaction fails")
-        eventually(lambda: zombie.events("partitions lost"), "it hears that its partitions are lost")
+        zombie.wait_for("transaction failed")
+        zombie.wait_for("partitions lost")
     eventually(lambda: all(run.owned() for run in one.runs), "the zombies are members again")
     one.feed(RECORDS - one.fed)
     one.wait_until_done()
@@ -127,7 +127,7 @@ def test_at_least_once_loses_nothing_to_a_kill(pipeline: PipelineFactory, capsys
         one.feed(2_000)
         trio = one.start("trio", kills, CONCURRENCY="3")
         for count in range(1, len(kills) + 1):
-            eventually(lambda: len(one.fired()) >= count, f"{count} of {kills} fired")
+            one.wait_until_fired(kills, count)
             one.feed(2_000)
         one.feed(RECORDS - one.fed)
         one.wait_until_done()
