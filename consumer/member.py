@@ -256,7 +256,8 @@ class Member:
         try:
             self.handle(m.Revoking(partitions))
             failpoint("in-revoke")
-            while not self.machine.drained(partitions) and time.monotonic() < deadline:
+            # Finished, it has no producer any more, and what is left is for the next owner.
+            while not (self.machine.finished or self.machine.drained(partitions)) and time.monotonic() < deadline:
                 self._collect(BUSY_SECONDS)
                 self._step(max(0.0, min(0.5, deadline - time.monotonic())))
                 self.handle(m.Tick())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any, cast
@@ -116,3 +117,16 @@ def test_a_transaction_with_what_is_given_back_is_given_up() -> None:
 
     assert len(rig.sink.given_up) == 1
     assert [list(begun.offsets) for begun in rig.sink.begun] == [[5]]
+
+
+def test_a_finished_member_gives_its_partitions_back_at_once() -> None:
+    rig = Rig()
+    rig.work(5, 10)
+    rig.member.handle(m.Stop(deadline=0.0))
+    assert rig.member.machine.finished
+
+    since = time.monotonic()
+    rig.member.revoked([4, 5])
+
+    assert time.monotonic() - since < 1.0, "there is nobody to wait for"
+    assert rig.member.machine.partitions == {}
