@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, Message, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.failpoints import FIRED, VARIABLE
@@ -31,6 +31,7 @@ TRANSACTION_RECORDS = 250
 ABORTED_RECORDS = 7
 SESSION_SECONDS = 6
 """Of the test brokers under `consumer`, and asked for under `classic`."""
+NOTHING: Mapping[str, str] = {}
 DIED = "member died, it is started again"
 """What the supervisor logs."""
 
@@ -44,7 +45,7 @@ def eventually(condition: Callable[[], Any], what: str, seconds: float = 60) -> 
     return found
 
 
-def together(scenario: Callable[[Pipeline], None], pipelines: Sequence[Pipeline]) -> None:
+def together(scenario: Callable[[Pipeline], object], pipelines: Sequence[Pipeline]) -> None:
     """Run `scenario` on every pipeline at once, and raise the first failure when all have ended."""
     with ThreadPoolExecutor(len(pipelines)) as pool:
         for done in [pool.submit(scenario, pipeline) for pipeline in pipelines]:
@@ -160,7 +161,9 @@ class Pipeline:
         self._fired.mkdir()
         self._settings = settings
         self._ends: dict[int, int] = {}
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": "0"})
+        # Not an AdminClient: once its broker has died under it, it aborts the process or never answers again.
+        onlooker = {"bootstrap.servers": bootstrap, "group.id": names.group, "isolation.level": "read_uncommitted"}
+        self._onlooker = Consumer({**onlooker, "log_level": 0})
         self._feeder = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -199,12 +202,14 @@ class Pipeline:
 
     # -------------------------------------------------------------------------------------------------- running
 
-    def start(self, instance: str, failpoints: Mapping[str, str] | None = None, **settings: str) -> Run:
+    def start(
+        self, instance: str, failpoints: Mapping[str, str] = NOTHING, settings: Mapping[str, str] = NOTHING
+    ) -> Run:
         """Start a `run` as instance `instance`; failpoints by place, settings by their names less the prefix."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
         configured = {**self._defaults(), **self._settings, "INSTANCE_ID": instance, **settings}
         environ |= {f"CONSUMER_{name}": value for name, value in configured.items()}
-        points = ",".join(f"{place}={action}" for place, action in (failpoints or {}).items())
+        points = ",".join(f"{place}={action}" for place, action in failpoints.items())
         environ |= {VARIABLE: points, FIRED: str(self._fired)}
         run = Run(environ, self.folder / f"{instance}.{len(self.runs)}.log")
         self.runs.append(run)
@@ -244,10 +249,18 @@ class Pipeline:
     # ------------------------------------------------------------------------------------------------- the result
 
     def committed(self) -> dict[int, int]:
-        """The group's next offset per partition, transactions that are still open left out."""
-        asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self.names.group)])
-        answer = asked[self.names.group].result()
-        return {at.partition: at.offset for at in answer.topic_partitions or [] if at.offset >= 0}
+        """The group's next offset per partition, open transactions left out; none while nobody answers."""
+        wanted = [TopicPartition(self.names.input, number) for number in range(PARTITIONS)]
+        try:
+            return {at.partition: at.offset for at in self._onlooker.committed(wanted, 5) if at.offset >= 0}
+        except KafkaException:  # the deadline of whoever asks bounds this
+            return {}
+
+    def members(self) -> list[str]:
+        """The members of the group, as the broker sees it."""
+        admin = AdminClient({"bootstrap.servers": self._bootstrap})
+        described = admin.describe_consumer_groups([self.names.group])[self.names.group].result()
+        return [member.client_id for member in described.members]
 
     def wait_until_done(self, seconds: float = 60) -> None:
         """Until everything fed so far is committed."""
@@ -298,6 +311,7 @@ class Pipeline:
         for run in self.runs:
             run.kill()
             print(run.tail())
+        self._onlooker.close()
 
 
 def number_of(record: Record) -> int:

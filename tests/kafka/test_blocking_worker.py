@@ -20,12 +20,12 @@ def blocked(one: Pipeline) -> None:
     mark = one.folder / "calls"
     options = {"number": BLOCKS_AT, "seconds": BLOCKS_SECONDS, "mark": str(mark)}
     one.feed(600)
-    run = one.start(
-        "blocking",
-        WORKER="tests.workers_for_tests:BlockingWorker",
-        WORKER_OPTIONS=json.dumps(options),
-        KAFKA__OPTIONS=json.dumps(OPTIONS),
-    )
+    settings = {
+        "WORKER": "tests.workers_for_tests:BlockingWorker",
+        "WORKER_OPTIONS": json.dumps(options),
+        "KAFKA__OPTIONS": json.dumps(OPTIONS),
+    }
+    run = one.start("blocking", settings=settings)
     eventually(mark.exists, "the worker blocks")
     one.feed(600)
     one.wait_until_done(BLOCKS_SECONDS + 30)

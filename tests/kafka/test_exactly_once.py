@@ -24,6 +24,7 @@ KILLS = {
     "after-commit": "kill@2",
     "in-revoke": "kill",
 }
+THREE = {"CONCURRENCY": "3"}
 both_protocols = pytest.mark.parametrize("protocol", ["consumer", "classic"])
 
 
@@ -44,7 +45,7 @@ def test_members_killed_at_every_point_of_a_transaction(pipeline: PipelineFactor
 def killed_at_every_point(one: Pipeline) -> None:
     kills = {**KILLS, **({"in-reducer": "kill@3"} if one.reduced else {})}
     one.feed(2_000)
-    trio = one.start("trio", kills, CONCURRENCY="3")
+    trio = one.start("trio", kills, THREE)
     others = kills.keys() - {"in-revoke"}
     for count in range(1, len(others) + 1):
         one.wait_until_fired(others, count)
@@ -120,12 +121,12 @@ def scaled(one: Pipeline) -> None:
 
 
 def test_at_least_once_loses_nothing_to_a_kill(pipeline: PipelineFactory, capsys: pytest.CaptureFixture[str]) -> None:
-    made = [pipeline(protocol, DELIVERY="at_least_once") for protocol in ("consumer", "classic")]
+    made = [pipeline(protocol, {"DELIVERY": "at_least_once"}) for protocol in ("consumer", "classic")]
     kills = {"after-produce": "kill@3", "after-flush": "kill@3", "after-commit": "kill@2"}
 
     def killed(one: Pipeline) -> None:
         one.feed(2_000)
-        trio = one.start("trio", kills, CONCURRENCY="3")
+        trio = one.start("trio", kills, THREE)
         for count in range(1, len(kills) + 1):
             one.wait_until_fired(kills, count)
             one.feed(2_000)

@@ -1,0 +1,152 @@
+"""Exit 0 within `CONSUMER_SHUTDOWN__TIMEOUT_SECONDS`, whatever the brokers and user code do, and nobody left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from tests.brokers.find import Broker
+from tests.kafka.conftest import PipelineFactory
+from tests.kafka.pipelines import NOTHING, Pipeline, Run, eventually, together
+
+TIMEOUT_SECONDS = 4.0
+SOON_SECONDS = 2.0
+SETTINGS = {"SHUTDOWN__TIMEOUT_SECONDS": str(TIMEOUT_SECONDS), "CONCURRENCY": "2", "BATCH__MAX_MESSAGES": "50"}
+BLOCKS_AT = 100
+
+
+def seconds_to_end(run: Run, send: Callable[[], None], code: int = 0) -> float:
+    """From the signal to the exit with `code`, after which no process may be left."""
+    since = time.monotonic()
+    send()
+    found = run.wait(30)
+    took = time.monotonic() - since
+    assert found == code, run.tail()
+    eventually(lambda: not run.left(), f"none left of {run.left()}", SOON_SECONDS)
+    return took
+
+
+def busy(one: Pipeline) -> Run:
+    """Two members in the middle of the work."""
+    one.feed(3_000)
+    run = one.start("one")
+    eventually(lambda: sum(one.committed().values()) > 200, "the work has begun")
+    return run
+
+
+def blocked(one: Pipeline, settings: Mapping[str, str] = NOTHING) -> Run:
+    """A member whose worker hangs, while others of its records are committed."""
+    mark = one.folder / "calls"
+    options = {"number": BLOCKS_AT, "seconds": 600, "mark": str(mark)}
+    one.feed(600)
+    hanging = {"WORKER": "tests.workers_for_tests:BlockingWorker", "WORKER_OPTIONS": json.dumps(options)}
+    run = one.start("one", settings={**hanging, **settings})
+    eventually(mark.exists, "the worker hangs")
+    return run
+
+
+def finish(one: Pipeline) -> None:
+    """What was left is done by the next run, exactly once."""
+    run = one.start("one")
+    run.wait_for("joining")
+    one.wait_until_done()
+    run.stop()
+    one.judge()
+
+
+@pytest.mark.parametrize("reduced", [False, True], ids=["direct", "reduced"])
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
+def test_sigterm_under_load_drains_and_leaves_the_group(
+    pipeline: PipelineFactory, protocol: str, reduced: bool
+) -> None:
+    one = pipeline(protocol, SETTINGS, reduced=reduced)
+    run = busy(one)
+
+    assert seconds_to_end(run, lambda: run.signal(signal.SIGTERM)) < TIMEOUT_SECONDS
+
+    assert one.members() == []
+    assert not run.events("member did not end in time, it is killed")
+    finish(one)
+
+
+def test_ctrl_c_reaches_the_whole_group_of_processes_and_is_one_stop(pipeline: PipelineFactory) -> None:
+    one = pipeline("consumer", SETTINGS)
+    run = busy(one)
+
+    assert seconds_to_end(run, lambda: os.killpg(run.process.pid, signal.SIGINT)) < TIMEOUT_SECONDS
+
+    assert len(run.events("stopping")) == 1
+    assert len(run.members()) == 2
+    assert all(line["drained"] for line in run.events("partitions revoked"))
+    finish(one)
+
+
+@pytest.mark.owns_broker
+@pytest.mark.parametrize("gone", ["kill", "freeze"])
+def test_sigterm_with_the_broker_gone(pipeline: PipelineFactory, broker: Broker, gone: str) -> None:
+    deliveries = ("exactly_once", "at_least_once")
+    made = [pipeline("consumer", {**SETTINGS, "DELIVERY": delivery}) for delivery in deliveries]
+    together(busy, made)
+    getattr(broker, gone)()
+
+    def stopped(one: Pipeline) -> None:
+        assert seconds_to_end(one.runs[0], lambda: one.runs[0].signal(signal.SIGTERM)) < TIMEOUT_SECONDS
+
+    together(stopped, made)
+    broker.thaw()
+    broker.start()
+
+    def finished(one: Pipeline) -> None:
+        run = one.start("one")
+        run.wait_for("joining")
+        one.wait_until_done()
+        run.stop()
+        report = one.report(once=one is made[0])
+        assert report.ok, str(report)
+        assert report.accounted == one.fed
+
+    together(finished, made)
+
+
+def test_sigterm_while_no_broker_has_ever_answered(pipeline: PipelineFactory) -> None:
+    one = pipeline("consumer", {**SETTINGS, "KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"})
+    run = one.start("one")
+    run.wait_for("no answer yet, waiting")
+    assert seconds_to_end(run, lambda: run.signal(signal.SIGTERM)) < TIMEOUT_SECONDS
+
+
+def test_sigterm_while_the_members_are_starting(pipeline: PipelineFactory) -> None:
+    run = pipeline("consumer", SETTINGS).start("one")
+    run.wait_for("member started")
+    assert seconds_to_end(run, lambda: run.signal(signal.SIGTERM)) < TIMEOUT_SECONDS
+
+
+def test_sigterm_with_a_worker_that_hangs(pipeline: PipelineFactory) -> None:
+    one = pipeline("consumer", SETTINGS)
+    run = blocked(one)
+    assert seconds_to_end(run, lambda: run.signal(signal.SIGTERM)) < TIMEOUT_SECONDS
+    finish(one)
+
+
+def test_a_second_signal_ends_at_once(pipeline: PipelineFactory) -> None:
+    one = pipeline("consumer", SETTINGS)
+    run = blocked(one, {"SHUTDOWN__TIMEOUT_SECONDS": "60"})
+    run.signal(signal.SIGTERM)
+    run.wait_for("stopping")
+    assert seconds_to_end(run, lambda: run.signal(signal.SIGTERM), code=1) < SOON_SECONDS
+    finish(one)
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["busy", "hanging"])
+def test_members_end_by_themselves_when_their_supervisor_is_killed(pipeline: PipelineFactory, hangs: bool) -> None:
+    one = pipeline("consumer", SETTINGS)
+    run = blocked(one) if hangs else busy(one)
+    run.signal(signal.SIGKILL)
+    run.wait(SOON_SECONDS)
+    eventually(lambda: not run.left(), f"none left of {run.left()}", TIMEOUT_SECONDS + 1)
+    finish(one)
