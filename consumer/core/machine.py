@@ -274,9 +274,7 @@ class Machine:
         if partition.state in (State.DRAINING, State.DRAINED):
             partition.state = State.DRAINED
             return
-        if not partition.paused:
-            partition.paused = True
-            self._emit(m.Pause([partition.number]))
+        self._stop_fetching(partition)
         partition.state = State.LOCATING
         self._emit(m.Locate(partition.number, partition.epoch))
 
@@ -304,10 +302,14 @@ class Machine:
     def _end(self, partition: Partition) -> None:
         """A bounded run has nothing more to do here: stop fetching, close the open batch unasked."""
         if partition.state is State.RUNNING:
-            partition.paused = True
-            self._emit(m.Pause([partition.number]))
+            self._stop_fetching(partition)
             partition.state = State.ENDING
             self._emit(m.End(partition.number, partition.epoch))
+
+    def _stop_fetching(self, partition: Partition) -> None:
+        if not partition.paused:
+            partition.paused = True
+            self._emit(m.Pause([partition.number]))
 
     def _stop(self, event: m.Stop, now: float) -> None:
         if self.stop_deadline is None:

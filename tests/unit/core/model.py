@@ -99,6 +99,7 @@ class World:
         self.poison: set[tuple[int, int]] = set()
         self.reducer_declines = False
         self.fails: list[m.Fail] = []
+        self.log: list[m.Command] = []
         self.start()
 
     # ------------------------------------------------------------------------------------------ life and death
@@ -127,6 +128,7 @@ class World:
     def handle(self, event: m.Event) -> list[m.Command]:
         """Feed the machine and carry out what it wants, as the poll thread does."""
         commands = self.machine.handle(event, self.now)
+        self.log += commands
         for command in commands:
             self._do(command)
         self._check()
@@ -420,9 +422,7 @@ class World:
         self.check_output()
 
     def all_committed(self) -> bool:
-        return all(
-            (log.committed or 0) == (log.records[-1].at + 1 if log.records else 0) for log in self.logs.values()
-        )
+        return all((log.committed or 0) == (log.records[-1].at + 1 if log.records else 0) for log in self.logs.values())
 
     def check_output(self) -> None:
         """Every record once, those of one partition in order."""

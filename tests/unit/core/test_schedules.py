@@ -13,7 +13,14 @@ import dataclasses
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from consumer.core import messages as m
 from consumer.errors import ExitCode
@@ -42,7 +49,9 @@ class Schedules(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------------------------------- input
 
-    @rule(number=NUMBERS, count=st.integers(1, 8), hole=st.sampled_from([0, 0, 1, 5]), size=st.sampled_from([0, 40, 400]))
+    @rule(
+        number=NUMBERS, count=st.integers(1, 8), hole=st.sampled_from([0, 0, 1, 5]), size=st.sampled_from([0, 40, 400])
+    )
     def records_come_in(self, number, count, hole, size):
         self.world.append(number, count, hole=hole, size=size)
 

@@ -101,7 +101,9 @@ def test_outputs_go_by_type_in_one_item() -> None:
         amount: int
 
     transfers = Target("transfers", 3, MAX_BYTES, lambda message: b"t%d" % message.amount)
-    with Shop(Script(_0=[["plain", Transfer(5), Output(Transfer(6), key=b"k")]]), by_type={Transfer: transfers}) as shop:
+    with Shop(
+        Script(_0=[["plain", Transfer(5), Output(Transfer(6), key=b"k")]]), by_type={Transfer: transfers}
+    ) as shop:
         shop.submit([FakeRecord(0, b"0", 5)], number=5)
         (item,) = shop.until_items(1, 5)
     assert [(out.topic, out.partition, out.value) for out in item.outs] == [

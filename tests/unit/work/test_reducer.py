@@ -90,7 +90,9 @@ def test_a_declined_batch_goes_on() -> None:
     assert (item.first, item.last, item.records) == (0, 2, 3)
 
 
-@pytest.mark.parametrize(("messages", "size"), [(3, 1_000_000), (1000, 3 * sys.getsizeof(1))], ids=["messages", "bytes"])
+@pytest.mark.parametrize(
+    ("messages", "size"), [(3, 1_000_000), (1000, 3 * sys.getsizeof(1))], ids=["messages", "bytes"]
+)
 def test_asked_with_none_at_a_limit(messages: int, size: int) -> None:
     reducer = Listener()
     with Shop(Plain(), reducer, max_messages=messages, max_bytes=size) as shop:
@@ -181,7 +183,9 @@ def test_what_commit_returns_is_published() -> None:
     reducer = Listener()
     reducer.results = lambda batch: [sum(batch), Output("x", key=b"k")]
     with Shop(Plain(), reducer) as shop:
-        shop.submit([FakeRecord(at, b"%d" % at, 2, b"key %d" % at, [("traceparent", b"t%d" % at)]) for at in (5, 7)], number=2)
+        shop.submit(
+            [FakeRecord(at, b"%d" % at, 2, b"key %d" % at, [("traceparent", b"t%d" % at)]) for at in (5, 7)], number=2
+        )
         shop.ask(2, number=2)
         (item,) = shop.until_items(1, 2)
     one, two = item.outs
