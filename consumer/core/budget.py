@@ -49,16 +49,16 @@ class Budget:
             return False
         return partition.raw_bytes <= self._share or not (partition.paused or _stalled(partition, now))
 
-    def next_at(self, partitions: Collection[Partition]) -> float | None:
-        """When a partition that is fetched now may have to be paused; None: not while nothing else happens."""
+    def next_at(self, partitions: Collection[Partition], now: float) -> float | None:
+        """When another partition may have to be paused, or another may go on; None: not while nothing else happens."""
         times = []
         for partition in partitions:
-            if partition.state is State.RUNNING and not partition.paused:
-                if self.full:
-                    times.append(self.since + HOLD_SECONDS)
-                if partition.in_work and partition.raw_bytes > self._share:
-                    times.append(partition.progressed_at + HOLD_SECONDS)
-        return min(times, default=None)
+            fetched = partition.state is State.RUNNING and not partition.paused
+            if self.full and fetched:
+                times.append(self.since + HOLD_SECONDS)
+            if partition.in_work and (self.full or (fetched and partition.raw_bytes > self._share)):
+                times.append(partition.progressed_at + HOLD_SECONDS)
+        return min((at for at in times if at > now), default=None)
 
 
 def _stalled(partition: Partition, now: float) -> bool:

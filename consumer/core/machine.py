@@ -71,7 +71,7 @@ class Machine:
     def wake_at(self, now: float) -> float:
         """The time at which a Tick is due, at most a second ahead."""
         partitions = self.partitions.values()
-        times = [self._due_at(), self.retries.next_at(), self.stop_deadline, self.budget.next_at(partitions)]
+        times = [self._due_at(), self.retries.next_at(), self.stop_deadline, self.budget.next_at(partitions, now)]
         if self.policy.reduces:
             times += map(self._ask_at, partitions)
         return min([now + 1.0, *(at for at in times if at is not None)])

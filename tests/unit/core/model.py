@@ -107,7 +107,7 @@ class World:
     def start(self) -> None:
         """A new process: nothing is owned, nothing is known."""
         self.machine = Machine(self.policy, self.random)
-        self.bench: Any = ModelBench(self)
+        self.bench = self.make_bench()
         self.inbox: deque[m.Command] = deque()
         self.outbox: deque[m.Event] = deque()
         self.fetch: dict[int, Fetch] = {}
@@ -118,6 +118,10 @@ class World:
         self.transaction: m.Transact | None = None
         self.rebuild: Sequence[int] | None = None
         self.finished = False
+
+    def make_bench(self) -> Any:
+        """The work thread's stand-in; `handle`, `work`, `work_all`, `lanes`."""
+        return ModelBench(self)
 
     def restart(self) -> None:
         """The process dies: an open transaction is aborted by its successor."""
@@ -354,8 +358,7 @@ class World:
             self.rebuild = None
             self.handle(m.Settled({number: self.logs[number].committed for number in owned}))
 
-    @staticmethod
-    def offsets_in(outs: Iterable[OutRecord]) -> list[tuple[str, int]]:
+    def offsets_in(self, outs: Iterable[OutRecord]) -> list[tuple[str, int]]:
         """(ok or dead, input offset) for every input record that these output records account for."""
         found = []
         for out in outs:

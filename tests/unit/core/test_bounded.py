@@ -224,18 +224,8 @@ def test_an_ended_partition_does_not_make_the_others_hurry() -> None:
     assert world.transaction is None
 
 
-UNTIL = st.sampled_from([(MaxCheckpoint(20), MODULO), (MaxCheckpoint(20), UNKNOWN), (EndOfEpoch(1), UNKNOWN)])
-
-
-@given(UNTIL, st.integers(0, 30), st.booleans(), st.integers(0, 10_000))
-def test_faults_do_not_keep_a_bounded_run_from_its_end(
-    until: tuple[Any, Partitioning], more: int, reduces: bool, seed: int
-) -> None:
-    """Aborts, unknown outcomes, failures, rebalances and restarts on the way; the limit holds all the same."""
-    world = bounded(*until, reduces=reduces)
-    world.random.seed(seed)
-    last = 20 if isinstance(until[0], MaxCheckpoint) else 19
-    feed(world, range(last + 1 + more), epoch_length=10)
+def run_with_faults(world: World) -> None:
+    """Run to the end through twenty random troubles."""
     for sequence in range(0, 40, 3):
         world.failures[sequence % PARTITIONS, sequence // 3] = [m.FailureKind.TRANSIENT, m.FailureKind.RETRIABLE]
     trouble = [20]
@@ -255,5 +245,20 @@ def test_faults_do_not_keep_a_bounded_run_from_its_end(
             world.turn(world.random.choice([m.Outcome.ABORTED, m.Outcome.UNKNOWN]), truth=chance < 0.6)
 
     run(world, turns=600, noise=noise)
+
+
+UNTIL = st.sampled_from([(MaxCheckpoint(20), MODULO), (MaxCheckpoint(20), UNKNOWN), (EndOfEpoch(1), UNKNOWN)])
+
+
+@given(UNTIL, st.integers(0, 30), st.booleans(), st.integers(0, 10_000))
+def test_faults_do_not_keep_a_bounded_run_from_its_end(
+    until: tuple[Any, Partitioning], more: int, reduces: bool, seed: int
+) -> None:
+    """Aborts, unknown outcomes, failures, rebalances and restarts on the way; the limit holds all the same."""
+    world = bounded(*until, reduces=reduces)
+    world.random.seed(seed)
+    last = 20 if isinstance(until[0], MaxCheckpoint) else 19
+    feed(world, range(last + 1 + more), epoch_length=10)
+    run_with_faults(world)
     assert committed(world) == list(range(last + 1))
     world.check_output()

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 
 from consumer.core import messages as m
+from consumer.core.machine import Policy
 from consumer.errors import ExitCode
 from tests.unit.core.model import POLICY, World
 
@@ -41,11 +42,14 @@ class Schedules(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 1000))
     def begin(self, seed: int) -> None:
-        self.world = World(dataclasses.replace(POLICY, reduces=self.reduces), PARTITIONS, seed)
+        self.world = self.make_world(dataclasses.replace(POLICY, reduces=self.reduces), seed)
         for number in range(PARTITIONS):
             self.world.append(number, 3)
         self.world.poison.update(self.poison)
         self.world.assign(*range(PARTITIONS))
+
+    def make_world(self, policy: Policy, seed: int) -> World:
+        return World(policy, PARTITIONS, seed)
 
     # ------------------------------------------------------------------------------------------- input
 
