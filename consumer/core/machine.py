@@ -335,7 +335,7 @@ class Machine:
         if self.policy.reduces:
             self._ask(now)
         for partition in self.partitions.values():
-            if partition.at_end and partition.in_work == 0 and (self.limit_reached or partition.met_limit):
+            if partition.at_end and (self.limit_reached or partition.met_limit):
                 self._end(partition)
         due = self._due_at()
         if due is not None and due <= now:

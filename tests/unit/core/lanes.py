@@ -57,7 +57,7 @@ class ModelBench:
         self.world = world
         self.lanes: dict[int, Lane] = {}
 
-    def handle(self, command: Any) -> None:
+    def handle(self, command: Any) -> None:  # noqa: C901, PLR0912 - one case per command
         number = command.chunk.partition if isinstance(command, m.Submit) else command.partition
         lane = self.lanes.get(number)
         if lane is not None and lane.epoch != command.epoch:
@@ -66,7 +66,8 @@ class ModelBench:
         match command:
             case m.Submit(chunk, epoch, condemned):
                 lane = lane or self.lanes.setdefault(number, Lane(number, epoch))
-                assert not (lane.draining or lane.ending), "submitted to a lane that ends"
+                assert not lane.draining, "submitted to a lane that drains"
+                assert not lane.ending, "submitted to a lane that ends"
                 lane.condemned |= condemned
                 lane.slots.extend(Slot(record) for record in chunk.records)
                 if lane.past_limit:

@@ -139,7 +139,7 @@ class World:
         self.finished = self.finished or bool(self.fails)
         return commands
 
-    def _do(self, command: m.Command) -> None:
+    def _do(self, command: m.Command) -> None:  # noqa: C901 - one case per command
         match command:
             case m.Locate(number, epoch):
                 self._new_epoch(number, epoch)

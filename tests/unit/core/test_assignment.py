@@ -109,7 +109,7 @@ def test_revoking_drains_and_publishes_before_it_is_done() -> None:
     world.append(0, 2)
     world.poll(2, more=True)
     world.handle(m.Revoking([0]))
-    assert isinstance(world.inbox[-1], m.Drain)
+    assert m.Drain(0, 1) in world.inbox
     assert not world.machine.drained([0])
     world.commands()
     world.reports()
@@ -121,7 +121,7 @@ def test_revoking_drains_and_publishes_before_it_is_done() -> None:
     assert world.logs[0].committed == 3
     assert world.machine.held_bytes == 0, "what was dropped is held no more"
     world.lose([0])
-    assert world.inbox[-1] == m.Drop(0, 1)
+    assert list(world.inbox) == [m.Drop(0, 1)]
 
 
 def test_revoking_one_partition_leaves_the_others_alone() -> None:

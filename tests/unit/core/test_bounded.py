@@ -46,6 +46,10 @@ def run(world: World, turns: int = 300, *, noise: Any = None) -> None:
             break
         if noise is not None:
             noise(world)
+        if world.finished:  # fenced twice: the supervisor starts another
+            world.fails = []
+            world.restart()
+            world.assign(*range(PARTITIONS))
         world.turn()
     assert sorted(world.machine.ended) == list(range(PARTITIONS)), "it does not end"
     assert not world.fails

@@ -105,6 +105,7 @@ class Schedules(RuleBasedStateMachine):
     @rule(again=st.booleans(), place=st.booleans(), outcome=OUTCOMES, truth=st.booleans())
     def lost_in_the_middle_of_a_transaction(self, again, place, outcome, truth):
         world = self.world
+        assert world.transaction is not None
         numbers = [number for number in world.transaction.offsets if number in world.fetch]
         if numbers:
             world.lose(numbers[:2])

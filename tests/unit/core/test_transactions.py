@@ -12,7 +12,7 @@ from consumer.core.partition import OrderError, State, decode_metadata, encode_m
 from consumer.errors import ExitCode
 from tests.unit.core.model import POLICY, World
 
-O = m.Outcome
+Outcome = m.Outcome
 
 
 def sending(partitions: int = 1, records: int = 3) -> World:
@@ -55,7 +55,7 @@ def test_nothing_finished_nothing_published() -> None:
 
 def test_an_idle_member_publishes_at_once_and_then_after_the_linger() -> None:
     world = sending(records=1)
-    world.end_transaction(O.COMMITTED)
+    world.end_transaction(Outcome.COMMITTED)
     ended = world.now
     world.append(0, 1)
     world.poll()
@@ -72,7 +72,7 @@ def test_an_idle_member_publishes_at_once_and_then_after_the_linger() -> None:
 def test_as_long_as_the_last_transaction_lasted_if_that_is_longer() -> None:
     world = sending(records=1)
     world.now += 0.3
-    world.end_transaction(O.COMMITTED)
+    world.end_transaction(Outcome.COMMITTED)
     world.append(0, 1)
     world.poll()
     world.commands()
@@ -102,13 +102,15 @@ def test_while_input_is_ready_only_age_or_size_closes_a_transaction() -> None:
     world.commands()
     world.work_all()
     world.reports()
-    assert len(world.transaction.outs) == POLICY.flush.max_messages, "the fifth message closes it"  # type: ignore[union-attr]
+    full = world.transaction
+    assert full is not None
+    assert len(full.outs) == POLICY.flush.max_messages, "the fifth message closes it"
 
 
 def test_a_full_transaction_does_not_wait_for_the_linger() -> None:
     world = sending(records=1)
     world.now += 10.0
-    world.end_transaction(O.COMMITTED)
+    world.end_transaction(Outcome.COMMITTED)
     world.append(0, 5)
     world.poll(5)
     world.commands()
@@ -157,7 +159,7 @@ def test_the_oldest_partition_goes_first() -> None:
 
 def test_committed_items_are_forgotten() -> None:
     world = sending()
-    world.end_transaction(O.COMMITTED)
+    world.end_transaction(Outcome.COMMITTED)
     partition = world.machine.partitions[0]
     assert (partition.committed, len(partition.finished), world.machine.held_bytes) == (3, 0, 0)
 
@@ -165,14 +167,28 @@ def test_committed_items_are_forgotten() -> None:
 def test_aborted_items_are_sent_again_after_a_backoff_and_not_worked_again() -> None:
     world = sending()
     sent = world.transaction
-    end(world, O.ABORTED)
-    assert world.transaction is None or world.transaction == sent
+    before = len(world.log)
+    world.end_transaction(Outcome.ABORTED)
+    assert world.transaction is None
     world.advance(POLICY.flush.backoff.max_seconds)
     assert world.transaction == sent
-    assert not any(isinstance(command, m.Submit | m.Seek | m.Rebuild) for command in world.log[world.log.index(sent) :])
+    assert [type(command) for command in world.log[before:]] == [m.Transact]
 
 
-@pytest.mark.parametrize("outcome", [O.UNKNOWN, O.FENCED])
+def test_a_broker_that_aborts_again_and_again_is_not_pressed() -> None:
+    world = sending()
+    started, attempts = world.now, 0
+    while world.now < started + 60.0:
+        if world.transaction is not None:
+            attempts += 1
+            world.end_transaction(Outcome.ABORTED)
+        world.now = world.machine.wake_at(world.now)
+        world.handle(m.Tick())
+    assert 60 < attempts < 200, "half a second apart on average, once the backoff is at its maximum of one"
+    world.settle_down()
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.FENCED])
 @pytest.mark.parametrize("truth", [True, False])
 def test_after_an_unknown_outcome_the_committed_offsets_decide(outcome: m.Outcome, truth: bool) -> None:
     world = sending()
@@ -192,7 +208,7 @@ def test_after_an_unknown_outcome_the_committed_offsets_decide(outcome: m.Outcom
 def test_an_offset_that_fits_neither_way_starts_the_partition_over() -> None:
     """Somebody else has moved it: what we hold may have been published by them."""
     world = sending()
-    end(world, O.UNKNOWN, truth=False)
+    end(world, Outcome.UNKNOWN, truth=False)
     world.logs[0].published = [("ok", 0)]
     world.logs[0].committed = 1
     before = len(world.log)
@@ -203,21 +219,21 @@ def test_an_offset_that_fits_neither_way_starts_the_partition_over() -> None:
 
 def test_fenced_again_right_after_a_new_producer_ends_the_member() -> None:
     world = sending()
-    end(world, O.FENCED, truth=False)
+    end(world, Outcome.FENCED, truth=False)
     world.settle()
     world.advance(10.0)
-    end(world, O.FENCED, truth=False)
+    end(world, Outcome.FENCED, truth=False)
     (fail,) = world.fails
     assert fail.exit_code == ExitCode.FENCED
     assert "CONSUMER_INSTANCE_ID" in fail.message
 
 
-@pytest.mark.parametrize("between", [O.COMMITTED, O.UNKNOWN])
+@pytest.mark.parametrize("between", [Outcome.COMMITTED, Outcome.UNKNOWN])
 def test_fenced_once_is_no_second_instance(between: m.Outcome) -> None:
     """A transaction that timed out looks the same (KIP-588); a new producer that was needed for another reason, too."""
     world = sending()
-    if between is O.COMMITTED:
-        end(world, O.FENCED, truth=False)
+    if between is Outcome.COMMITTED:
+        end(world, Outcome.FENCED, truth=False)
         world.settle()
         world.advance(10.0)
     end(world, between, truth=False)
@@ -229,7 +245,7 @@ def test_fenced_once_is_no_second_instance(between: m.Outcome) -> None:
         world.reports()
         world.poll()
         world.advance(1.0)
-    end(world, O.FENCED, truth=False)
+    end(world, Outcome.FENCED, truth=False)
     assert world.fails == []
     world.settle_down()
 
@@ -242,7 +258,7 @@ def test_a_result_of_no_transaction_has_no_effect() -> None:
     assert world.machine.handle(m.Settled({0: 7}), world.now) == []
 
 
-@pytest.mark.parametrize("outcome", list(O))
+@pytest.mark.parametrize("outcome", list(Outcome))
 @pytest.mark.parametrize("again", [True, False])
 def test_a_partition_that_was_lost_meanwhile_is_none_of_the_outcome_s_business(outcome: m.Outcome, again: bool) -> None:
     world = sending(partitions=2, records=2)
@@ -251,7 +267,7 @@ def test_a_partition_that_was_lost_meanwhile_is_none_of_the_outcome_s_business(o
     world.lose([0])
     if again:
         world.assign(0)
-    world.poison = {(0, 0)} if outcome is O.REFUSED else set()
+    world.poison = {(0, 0)} if outcome is Outcome.REFUSED else set()
     end(world, outcome, truth=False)
     assert 0 not in world.machine.flusher.narrow
     world.settle_down()
@@ -326,7 +342,7 @@ def test_a_refused_dead_letter_stops_the_member() -> None:
         world.reports()
         world.advance(0.1)
     world.transaction = None
-    world.handle(m.TransactionEnded(O.REFUSED, "MSG_SIZE_TOO_LARGE", 0.0))
+    world.handle(m.TransactionEnded(Outcome.REFUSED, "MSG_SIZE_TOO_LARGE", 0.0))
     (fail,) = world.fails
     assert fail.exit_code == ExitCode.POLICY
     assert fail.message.startswith("the broker refuses the dead letter of in/0 offsets 1-1: MSG_SIZE_TOO_LARGE")
@@ -344,7 +360,7 @@ def test_a_refused_result_of_a_reducer_stops_the_member() -> None:
         world.poll()
         world.advance(0.1)
     world.transaction = None
-    world.handle(m.TransactionEnded(O.REFUSED, "no", 0.0))
+    world.handle(m.TransactionEnded(Outcome.REFUSED, "no", 0.0))
     (fail,) = world.fails
     assert fail.exit_code == ExitCode.POLICY
     assert fail.message.startswith("the broker refuses the result of in/0 offsets 0-")
@@ -354,7 +370,7 @@ def test_a_condemned_partition_that_is_being_given_back_is_left_to_the_next_owne
     world = sending(records=1)
     world.poison = {(0, 0)}
     world.handle(m.Revoking([0]))
-    end(world, O.REFUSED)
+    end(world, Outcome.REFUSED)
     assert world.machine.partitions[0].state is State.DRAINED
     assert world.machine.drained([0])
     world.lose([0])
@@ -367,7 +383,7 @@ def test_records_fetched_before_the_partition_was_started_over_are_not_taken_for
     """In one call of poll: records of partition 0, then the revoke of 1, in which the transaction is refused."""
     world = sending(partitions=2, records=1)
     world.poison = {(0, 0)}
-    world.end_transaction(O.REFUSED)
+    world.end_transaction(Outcome.REFUSED)
     world.settle()
     assert world.transaction is not None
     assert list(world.transaction.offsets) == [0]
@@ -375,7 +391,7 @@ def test_records_fetched_before_the_partition_was_started_over_are_not_taken_for
     stale = world.fetched(2, [0])
     assert stale
     world.handle(m.Revoking([1]))
-    world.end_transaction(O.REFUSED)
+    world.end_transaction(Outcome.REFUSED)
     world.lose([1])
     assert not any(isinstance(command, m.Submit) for command in world.handle(m.Records(stale)))
     world.settle_down()
@@ -390,7 +406,7 @@ def test_what_finishes_out_of_order_is_never_committed() -> None:
     item = partition.finished[0]
     world.append(0, 3)
     world.place()
-    world.end_transaction(O.COMMITTED)
+    world.end_transaction(Outcome.COMMITTED)
     world.poll(3)
     for first, last, records in ((4, 4, 1), (3, 4, 1), (3, 3, 2), (3, 9, 3)):
         wrong = item._replace(first=first, last=last, records=records)
@@ -403,7 +419,7 @@ def test_what_finishes_out_of_order_is_never_committed() -> None:
 
 def test_metadata_travels_with_the_offset() -> None:
     world = sending()
-    world.end_transaction(O.COMMITTED)
+    world.end_transaction(Outcome.COMMITTED)
     assert json.loads(world.logs[0].metadata) == {"v": 1, "seq": 2}
     world.restart()
     world.assign(0)

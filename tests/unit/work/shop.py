@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Self
 
 from consumer.checkpoint import Position
 from consumer.core import messages as m
@@ -119,7 +119,7 @@ class Shop:
         self.freed: dict[int, int] = {}
         self.seen: list[Any] = []
 
-    def __enter__(self) -> Shop:
+    def __enter__(self) -> Self:
         self.bench.start()
         self.until(Opened)
         return self

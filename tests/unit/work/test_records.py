@@ -11,8 +11,8 @@ from consumer.core import messages as m
 from consumer.errors import PermanentError
 from consumer.partitioning import partition_for_key
 from consumer.records import OutRecord
-from consumer.worker import Output, Worker
 from consumer.work.publish import Target
+from consumer.worker import Output, Worker
 from tests.unit.work.shop import MAX_BYTES, FakeRecord, Plain, Script, Shop, digest, headers_of
 
 ERRORS = "__connect.errors."

@@ -13,8 +13,8 @@ from consumer.core import messages as m
 from consumer.errors import PermanentError, PolicyStop, SchemaViolation, TransientError
 from consumer.limits import EndOfEpoch, Limits, MaxCheckpoint
 from consumer.reducer import Reducer
-from consumer.worker import Output, Worker
 from consumer.work.report import Broken
+from consumer.worker import Output, Worker
 from tests.unit.work.shop import FakeRecord, Gates, Listener, Plain, Script, Shop, headers_of
 
 NEVER = Listener(lambda batch, following: False).closes

@@ -21,7 +21,7 @@ from consumer.checkpoint import Position
 from consumer.core import messages as m
 from consumer.core.machine import Policy
 from consumer.errors import PermanentError, TransientError
-from consumer.limits import EndOfEpoch, Limits, MaxCheckpoint
+from consumer.limits import Limits, MaxCheckpoint
 from consumer.records import OutRecord
 from consumer.reducer import Batch, Reducer
 from consumer.work.bench import Bench
@@ -30,7 +30,7 @@ from consumer.work.lane import Lane
 from consumer.work.publish import DeadLetters, Publisher, Target
 from consumer.worker import Context, Worker
 from tests.unit.core import test_bounded, test_schedules
-from tests.unit.core.model import FakeRecord, World
+from tests.unit.core.model import POLICY, FakeRecord, World
 
 ERRORS = {
     m.FailureKind.TRANSIENT: TransientError,
@@ -101,7 +101,7 @@ class RealBench:
     def _spin(self) -> None:
         async def turns() -> None:
             for _ in range(4):
-                while self.bench._pump():
+                while self.bench._pump():  # noqa: ASYNC110 - as the bench's own loop
                     await asyncio.sleep(0)
                 await asyncio.sleep(0)
 
@@ -203,12 +203,12 @@ def test_every_schedule_ends_with_everything_published_once(machine: Any) -> Non
 @settings(max_examples=40, deadline=None)
 @given(test_bounded.UNTIL, st.integers(0, 30), st.booleans(), st.integers(0, 10_000))
 def test_bounded_runs_end(until: Any, more: int, reduces: bool, seed: int) -> None:
-    limits = Limits(*until, test_bounded.PARTITIONS)
-    policy = roomy(dataclasses.replace(test_bounded.POLICY, reduces=reduces, limits=limits))
+    limit, partitioning = until
+    limits = Limits(limit, partitioning, test_bounded.PARTITIONS)
+    policy = roomy(dataclasses.replace(POLICY, reduces=reduces, limits=limits))
     world = RealWorld(policy, test_bounded.PARTITIONS, seed)
     world.reducer_declines = reduces
-    last = 20 if isinstance(until[0], MaxCheckpoint) else 19
-    assert isinstance(until[0], MaxCheckpoint | EndOfEpoch)
+    last = 20 if isinstance(limit, MaxCheckpoint) else 19
     test_bounded.feed(world, range(last + 1 + more), epoch_length=10)
     try:
         test_bounded.run_with_faults(world)

@@ -10,8 +10,8 @@ import pytest
 
 from consumer.core import messages as m
 from consumer.errors import ConfigError, PermanentError, TransientError
-from consumer.worker import Worker
 from consumer.work.report import Broken
+from consumer.worker import Worker
 from tests.unit.work.shop import FakeRecord, Gates, Plain, Script, Shop, headers_of
 
 RETRIABLE, PERMANENT, TRANSIENT = m.FailureKind.RETRIABLE, m.FailureKind.PERMANENT, m.FailureKind.TRANSIENT
@@ -42,7 +42,7 @@ class AsyncGated(Worker[int]):
         self.entered.append(number)
         self.waiting[number] = asyncio.get_running_loop().create_future()
         await self.waiting[number]
-        return number
+        return int(number)
 
     def let(self, shop: Shop, number: int) -> None:
         shop.bench._loop.call_soon_threadsafe(lambda: self.waiting[number].set_result(None))
@@ -437,11 +437,11 @@ def test_open_and_close_run_on_the_work_thread_around_all_work(is_async: bool) -
         log.append((what, threading.current_thread().name))
 
     class Opened(Plain):
-        def open(self, context: Any) -> None:
+        def open(self, context: Any) -> Any:
             assert (context.group, context.member, context.input_topic) == ("group", 0, "in")
             note("open")
 
-        def close(self) -> None:
+        def close(self) -> Any:
             note("close")
 
         def process_checkpoint(self, checkpoint: Any) -> int:
