@@ -140,11 +140,9 @@ def classify(step: Step, error: KafkaError) -> Verdict:
             return row.verdict
     if error.fatal():
         return Verdict.REBUILD
-    if error.txn_requires_abort():
+    if error.txn_requires_abort() or step is Step.DELIVERY:  # a delivery report is final, and carries no flags
         return Verdict.ABORT
-    if error.retriable():
-        return Verdict.RESUME
-    return Verdict.ABORT if step is Step.DELIVERY else Verdict.REBUILD
+    return Verdict.RESUME if error.retriable() else Verdict.REBUILD
 
 
 def remedy(step: Step, error: KafkaError) -> str:
