@@ -1,7 +1,7 @@
 """The real broker, topics and real checkpoints for tests, and what is said about them.
 
 Every test that uses the fixture `broker` or `topics` is marked `kafka`. One broker serves the whole run. Without one
-these tests are skipped, or fail with CONSUMER_TEST_REQUIRE_BROKER=1 (any), `docker`, `jvm` or `foreign` (only that
+these tests are skipped, or fail with TEST_REQUIRE_BROKER=1 (any), `docker`, `jvm` or `foreign` (only that
 one will do); `brokers/__init__.py` tells where it comes from.
 """
 
@@ -72,7 +72,7 @@ def broker(pytestconfig: pytest.Config) -> Broker:
     A test that does anything but talk to it is marked `owns_broker`. After each test it runs again.
     """
     found = pytestconfig.stash.get(FOUND, Found(None)).broker
-    required = os.environ.get("CONSUMER_TEST_REQUIRE_BROKER", "0")
+    required = os.environ.get("TEST_REQUIRE_BROKER", "0")
     if required not in {"0", "1", found.kind if found else ""}:
         pytest.fail(f"the broker had to be of the kind {required}; the end of the output says why there is none")
     if found is None:

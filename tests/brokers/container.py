@@ -23,8 +23,8 @@ CONTROLLER_PORT = 9093
 
 
 def image_name() -> str:
-    """The image to run: `CONSUMER_TEST_KAFKA_IMAGE`, else the official one."""
-    return os.environ.get("CONSUMER_TEST_KAFKA_IMAGE") or DEFAULT_IMAGE
+    """The image to run: `TEST_KAFKA_IMAGE`, else the official one."""
+    return os.environ.get("TEST_KAFKA_IMAGE") or DEFAULT_IMAGE
 
 
 class ContainerBroker:
@@ -144,6 +144,6 @@ def _environment(host: str, port: int) -> dict[str, str]:
 def _no_container(image: str, error: DockerException) -> str:
     return (
         f"the container of {image} cannot be started ({error}): let the engine reach a registry, or build the image "
-        "with `docker/kafka/build.sh IMAGE` and set CONSUMER_TEST_KAFKA_IMAGE=IMAGE; where testcontainers' own helper "
+        "with `docker/kafka/build.sh IMAGE` and set TEST_KAFKA_IMAGE=IMAGE; where testcontainers' own helper "
         "image is what is missing, set TESTCONTAINERS_RYUK_DISABLED=true"
     )

@@ -27,7 +27,7 @@ def apicurio() -> Iterator[Apicurio]:
     try:
         registry = Apicurio()
     except Unavailable as reason:
-        if os.environ.get("CONSUMER_TEST_REQUIRE_BROKER", "0") != "0":
+        if os.environ.get("TEST_REQUIRE_BROKER", "0") != "0":
             pytest.fail(f"no real schema registry: {reason}")
         pytest.skip(f"no real schema registry: {reason}")
     yield registry
