@@ -27,6 +27,7 @@ IDLE_SECONDS = 0.1
 BUSY_SECONDS = 0.005
 REVOKE_SECONDS = 3.0
 GIVE_UP_SECONDS = 0.5
+STEP_SECONDS = 1.0
 
 log = get_logger("consumer.member")
 _WORK = (m.Submit, m.Retry, m.DeadLetter, m.Ask, m.Drain, m.End, m.Drop, m.Position)
@@ -90,7 +91,7 @@ class Member:
             self.handle(*self._listen())
             self._poll(source)
             self._collect()
-            self._step(1.0)
+            self._step(STEP_SECONDS)
             self._place(source)
             self.handle(m.Tick())
             self._report(self)
@@ -184,6 +185,8 @@ class Member:
         """Go on with the transaction that is under way, or with what a new producer must settle."""
         if self._sink.busy:
             since = time.monotonic()
+            if self.machine.stop_deadline is not None:
+                seconds = max(0.0, min(seconds, self.machine.stop_deadline - since))
             result = self._sink.step(seconds)
             self.telemetry.spend("transaction", since)
             if isinstance(result, m.TransactionEnded):

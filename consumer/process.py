@@ -295,20 +295,21 @@ class MemberProcess:
             while self._pipe.poll(0):
                 yield self._pipe.recv()
         except (EOFError, OSError):
-            yield ("stop", self._settings.shutdown.timeout_seconds)  # the supervisor is gone
+            yield ("stop", time.monotonic() + self._settings.shutdown.timeout_seconds)  # the supervisor is gone
 
     def _listen(self) -> Iterable[m.Event]:
         for message in self._messages():
             if message[0] == "stop" and self._stop_at is None:
                 self._be_told_to_stop(message[1])
-                yield m.Stop(time.monotonic() + DRAIN_SHARE * message[1])
+                now = time.monotonic()
+                yield m.Stop(now + DRAIN_SHARE * (message[1] - now))
             elif message[0] == "limit":
                 yield m.LimitReached()
 
-    def _be_told_to_stop(self, seconds: float) -> None:
-        self._stop_at = time.monotonic() + seconds
+    def _be_told_to_stop(self, at: float) -> None:
+        self._stop_at = at
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process whatever hangs, even with the GIL held
-        signal.setitimer(signal.ITIMER_REAL, max(0.1, seconds))
+        signal.setitimer(signal.ITIMER_REAL, max(0.1, at - time.monotonic()))
 
     def _stopping(self) -> bool:
         for _ in self._listen():

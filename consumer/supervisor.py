@@ -253,7 +253,7 @@ class Supervisor:
                 if child.process is None:
                     child.done, child.restart_at = True, None  # nothing is left for it to do
                 else:
-                    self._tell(child, ("stop", self._shutdown_seconds))
+                    self._tell(child, ("stop", time.monotonic() + self._shutdown_seconds))
 
     # ------------------------------------------------------------------------------------------------ endings
 
@@ -300,7 +300,7 @@ class Supervisor:
             if child.process is None:
                 child.done, child.restart_at = True, None
             else:
-                self._tell(child, ("stop", max(0.1, self._shutdown_seconds - 2 * EXIT_MARGIN_SECONDS)))
+                self._tell(child, ("stop", self._kill_at - EXIT_MARGIN_SECONDS))
 
     def _tell(self, child: Child, message: Told) -> None:
         if child.pipe is not None:
