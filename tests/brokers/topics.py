@@ -20,6 +20,7 @@ NOT_YET = {
     KafkaError._NOENT,  # no leader among what the client knows
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
 }
 
 
