@@ -1,7 +1,8 @@
 """Places where a test makes the process die or freeze: `CHECKPOINT_FAILPOINTS="after-flush=kill@3,in-revoke=stop"`.
 
 An action happens at the n-th passage (`@n`, default 1): `kill` (SIGKILL), `stop` (SIGSTOP), `kill-soon` (SIGKILL from
-another thread about a millisecond later, while the next call is under way), `abort` (the transaction is aborted).
+another thread about a millisecond later, while the next call is under way), `abort` (the transaction is aborted),
+`lose` (at a commit: nobody hears how it ended).
 Only processes started with the variable set look at it; it is read once. With `CHECKPOINT_FAILPOINTS_FIRED=FOLDER`
 each action happens once for all processes that share the folder, and leaves a file there that is named after the
 place and holds the process id: a test that cannot show that its fault happened has shown nothing.
@@ -31,7 +32,7 @@ _points = _parse(os.environ.get(VARIABLE, ""))
 
 
 def failpoint(name: str) -> bool:
-    """Pass the place `name`; True asks the caller to abort its transaction."""
+    """Pass the place `name`; True asks the caller to abort its transaction, or to take its outcome for unknown."""
     if not _points or name not in _points:
         return False
     kind, left = _points[name]
@@ -44,7 +45,7 @@ def failpoint(name: str) -> bool:
         os.kill(os.getpid(), signal.SIGSTOP)
     elif kind == "kill-soon":
         threading.Timer(0.001, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    return kind == "abort"
+    return kind in {"abort", "lose"}
 
 
 def _is_first(name: str) -> bool:

@@ -242,12 +242,14 @@ class Transactor:
 
     def _commit(self, producer: Producer, seconds: float) -> Result:
         self._commit_calls += 1
-        failpoint("commit-in-flight")
+        if failpoint("commit-in-flight"):
+            return self._finish(Outcome.UNKNOWN, "failpoint: the outcome is lost")
         try:
             producer.commit_transaction(max(0.1, seconds))
         except KafkaException as error:
             return self._fail(Step.COMMIT, error)
-        failpoint("after-commit")
+        if failpoint("after-commit"):
+            return self._finish(Outcome.UNKNOWN, "failpoint: the outcome is lost")
         self._recycle = self._commit_calls > 1
         return self._finish(Outcome.COMMITTED, "")
 

@@ -24,6 +24,14 @@ KILLS = {
     "after-commit": "kill@2",
     "in-revoke": "kill",
 }
+ABORTS = {
+    "after-begin": "abort@2",
+    "after-produce": "abort@4",
+    "after-flush": "abort@6",
+    "after-send-offsets": "abort@8",
+    "commit-in-flight": "lose@10",
+    "after-commit": "lose@12",
+}
 THREE = {"CONCURRENCY": "3"}
 both_protocols = pytest.mark.parametrize("protocol", ["consumer", "classic"])
 
@@ -98,10 +106,8 @@ def test_scaling_to_three_and_back_while_transactions_abort(pipeline: PipelineFa
 
 
 def scaled(one: Pipeline) -> None:
-    aborts = {"after-begin": "abort@2", "after-produce": "abort@4", "after-flush": "abort@6"}
-    aborts["after-send-offsets"] = "abort@8"
-    first = one.start("first", aborts)
-    while not aborts.keys() <= one.fired().keys():
+    first = one.start("first", ABORTS)
+    while not ABORTS.keys() <= one.fired().keys():
         one.feed(500)
         one.wait_until_done()
     others = [one.start("second"), one.start("third")]
@@ -116,7 +122,7 @@ def scaled(one: Pipeline) -> None:
     first.stop()
 
     assert not any(run.events(DIED) for run in one.runs)
-    assert first.events("transaction failed", outcome="aborted", error="failpoint")
+    assert {line["outcome"] for line in first.events("transaction failed")} == {"aborted", "unknown"}
     one.judge()
 
 
