@@ -249,6 +249,7 @@ class MemberProcess:
                     "the brokers do not have the `consumer` group protocol (KIP-848, Kafka 4.0): set "
                     "CONSUMER_KAFKA__GROUP_PROTOCOL to classic or auto"
                 ) from None
+            log.info("the brokers do not have the consumer protocol, joining with the classic one")
             source.close()
             source = self._open(member, classic=True)
             source.join()

@@ -17,6 +17,14 @@ from consumer.log import RateLimited, get_logger
 WAKE_SECONDS = 0.2
 LOCATE_SECONDS = 1.0
 _METADATA_PREFIX = b"CGMDv2:"
+_BEHIND_FATAL = (
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError._UNSUPPORTED_FEATURE,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.UNRELEASED_INSTANCE_ID,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+)
 
 log = get_logger("consumer.source")
 
@@ -114,17 +122,17 @@ class Source:
         return None
 
     def _judge(self, error: KafkaError, where: str) -> None:
-        code = error.code()
+        code = cause(error)
         if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
-            raise ConfigError(f"{where}: {error.name()}: grant this principal Read on the input topic and on the group")
+            raise ConfigError(f"{where}: {error.str()}: grant this principal Read on the input topic and on the group")
         if code in (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION):
             raise UnsupportedProtocol(error.str())
         if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID, KafkaError._FENCED):
             raise Fenced(
-                f"another member has this group.instance.id ({error.name()}): give each process its own "
+                f"another member has this group.instance.id ({error.str()}): give each process its own "
                 "CONSUMER_INSTANCE_ID, or wait until the old one's session ends"
             )
-        if error.fatal():
+        if error.fatal() or error.code() == KafkaError._FATAL:
             raise RuntimeError(f"the Kafka consumer failed for good: {error.name()}: {error.str()}")
 
     def _raise(self) -> None:
@@ -208,7 +216,16 @@ class Source:
             self._consumer.commit(offsets=offsets, asynchronous=True)
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group.
+
+        Unsubscribed first: a classic member that owns nothing would only end (librdkafka 2.16, measured), and the
+        others would wait for it until its session is over.
+        """
+        try:
+            self._consumer.unsubscribe()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._FATAL:  # one that failed for good is no member any more
+                raise
         self._consumer.close()
 
     # ---------------------------------------------------------------------------------------------- callbacks
@@ -248,6 +265,15 @@ class Source:
             body(*args)
         except BaseException as error:  # noqa: BLE001 raised again by poll: in a callback it would lose records
             self._error = self._error or error
+
+
+def cause(error: KafkaError) -> int:
+    """The code of an error; the one behind a fatal error of the consumer, which comes once, as `_FATAL` with a text."""
+    if error.code() == KafkaError._FATAL:
+        for code in _BEHIND_FATAL:
+            if KafkaError(code).str() in error.str():
+                return code
+    return error.code()
 
 
 def usable(metadata: bytes) -> bool:

@@ -63,12 +63,15 @@ def assert_quiet(done: Iterable[Done]) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_until_checkpoint_over_six_partitions_and_three_members(pipelines: Make, layout: str) -> None:
-    both = pipelines(concurrency=3, sequence__partitioning=layout)
+    both = pipelines(concurrency=3, seconds=0.02, sequence__partitioning=layout)
     for pipeline in both:
         pipeline.feed(range(150), partition=LAYOUTS[layout])
 
-    assert_quiet(run_all(both, "--until-checkpoint", "74"))
+    done = run_all(both, "--until-checkpoint", "74")
 
+    assert_quiet(done)
+    for one in done:  # it was slow enough for the others to take their share
+        assert {line["member"] for line in one.said("partitions assigned") if line["partitions"]} == {0, 1, 2}
     within = {partition: sum(LAYOUTS[layout](n) == partition for n in range(75)) for partition in range(6)}
     for pipeline in both:
         assert pipeline.numbers() == processed(pipeline) == list(range(75))

@@ -123,3 +123,36 @@ def test_a_partition_added_to_a_running_group_starts_at_its_beginning(
 
 def has_all(pipeline: Pipeline, numbers: list[int]) -> bool:
     return pipeline.numbers() == numbers
+
+
+def test_a_checkpoint_is_found_between_markers_aborted_records_and_what_is_none(
+    broker: Broker, topics: TopicFactory
+) -> None:
+    """Numbers 0 to 29, each in a transaction of its own, between them an aborted one and one that is no checkpoint."""
+    names = topics(input=1)
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": names.group})
+    producer.init_transactions(30)
+    for number in range(30):
+        for value, finish in (
+            (small(number), producer.commit_transaction),
+            (small(5000 + number), producer.abort_transaction),
+            (b"no checkpoint", producer.commit_transaction),
+        ):
+            producer.begin_transaction()
+            producer.produce(names.input, value, partition=0)
+            assert producer.flush(30) == 0
+            finish(30)
+    numbers = [0, 1, 17, 29, 30]
+    pipelines = [
+        Pipeline(
+            broker,
+            topics(input=0)._replace(input=names.input),
+            start=f"checkpoint:{number}",
+            sequence__partitioning="modulo",
+        )
+        for number in numbers
+    ]
+    done = run_all(pipelines, "--until-caught-up")
+    for one, pipeline, number in zip(done, pipelines, numbers, strict=True):
+        assert one.code == 0, one.stderr
+        assert pipeline.numbers() == list(range(number, 30))

@@ -49,8 +49,14 @@ def test_another_broker_or_facility_is_another_line(log, caplog) -> None:
 
 def test_connection_troubles_are_warnings_and_the_rest_keeps_its_level(log, caplog) -> None:
     say(log, "gone")
-    say(log, "wrong", "FATAL", logging.CRITICAL)
+    say(log, "wrong", "CONFWARN", logging.CRITICAL)
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.CRITICAL]
+
+
+def test_a_fatal_error_is_said_by_whom_it_is_raised_to(log, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    say(log, "no consumer protocol here", "FATAL", logging.CRITICAL)
+    assert caplog.records == []
 
 
 def test_texts_without_end_take_no_memory_without_end(log) -> None:

@@ -1,0 +1,126 @@
+"""The group protocols: `consumer` (KIP-848), `classic`, and `auto`, which takes what the broker has, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tests.brokers.find import Broker
+from tests.brokers.jars import Unavailable
+from tests.brokers.jvm import JvmBroker
+from tests.brokers.topics import TopicFactory
+from tests.kafka.commands import Pipeline
+
+CLASSIC_OPTIONS = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000", "max.poll.interval.ms": "60000"}
+
+
+@pytest.fixture(scope="module")
+def old_broker() -> Iterator[Broker]:
+    """A broker of this day that has been told to do without the new protocol."""
+    try:
+        broker = JvmBroker(settings={"group.coordinator.rebalance.protocols": "classic"}, heap="384m")
+    except Unavailable as reason:
+        pytest.skip(f"a broker without KIP-848 is started as a JVM process: {reason}")
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def old_topics(old_broker: Broker) -> Iterator[TopicFactory]:
+    factory = TopicFactory(old_broker)
+    yield factory
+    factory.close()
+
+
+def test_each_protocol_over_members_with_the_options_of_both(broker: Broker, topics: TopicFactory) -> None:
+    """What the new protocol refuses is left out and named; the classic one takes it."""
+    protocols = {"auto": "consumer", "consumer": "consumer", "classic": "classic"}
+    pipelines = [
+        Pipeline(broker, topics(), concurrency=3, kafka__group_protocol=protocol, kafka__options=CLASSIC_OPTIONS)
+        for protocol in protocols
+    ]
+    with ExitStack() as stack:
+        runs = [stack.enter_context(pipeline.running()) for pipeline in pipelines]
+        for pipeline, run in zip(pipelines, runs, strict=True):
+            run.wait_for('"joining"', count=3)
+            pipeline.feed(range(60))
+            run.wait_until(partial(has_published, pipeline, 60), "the output")
+        done = [run.stop() for run in runs]
+
+    for one, pipeline, used in zip(done, pipelines, protocols.values(), strict=True):
+        assert (one.code, one.loud) == (0, []), one.stderr
+        left_out = ["session.timeout.ms", "heartbeat.interval.ms"] if used == "consumer" else []
+        said = [(line["protocol"], line["options_left_out"]) for line in one.said("joining")]
+        assert said == [(used, left_out)] * 3
+        assert pipeline.numbers() == list(range(60))
+        assert pipeline.audit().ok
+
+
+def has_published(pipeline: Pipeline, count: int) -> bool:
+    return len(pipeline.outputs()) == count
+
+
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
+def test_every_member_leaves_also_one_that_owns_nothing(broker: Broker, topics: TopicFactory, protocol: str) -> None:
+    """Else the next members wait for it until its session ends."""
+    pipeline = Pipeline(broker, topics(input=1), concurrency=3, kafka__group_protocol=protocol)
+    with pipeline.running() as run:
+        run.wait_until(lambda: len(members(pipeline)) == 3, "three members")
+        done = run.stop()
+    assert (done.code, done.loud) == (0, [])
+    assert members(pipeline) == []
+
+
+def members(pipeline: Pipeline) -> list[str]:
+    """The client ids of the group's members, as the broker knows them; none of a group that it does not know yet."""
+    admin = AdminClient({"bootstrap.servers": pipeline.bootstrap})
+    (future,) = admin.describe_consumer_groups([pipeline.names.group]).values()
+    try:
+        return [member.client_id for member in future.result().members]
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return []
+        raise
+
+
+def test_auto_falls_back_where_the_broker_has_the_classic_protocol_only(
+    old_broker: Broker, old_topics: TopicFactory
+) -> None:
+    pipeline = Pipeline(old_broker, old_topics(), concurrency=2, kafka__options=CLASSIC_OPTIONS)
+    pipeline.feed(range(60))
+
+    done = pipeline.run("--until-caught-up")
+
+    assert (done.code, done.lines) == (0, [])
+    assert [line for line in done.loud if line["logger"] != "librdkafka"] == []  # which tells of a cold broker
+    said = done.said("the brokers do not have the consumer protocol, joining with the classic one")
+    assert sorted(line["member"] for line in said) == [0, 1]
+    assert "FATAL" not in done.stderr
+    assert pipeline.numbers() == list(range(60))
+    assert pipeline.audit().ok
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_after_the_fallback_all_goes_on_as_ever(old_broker: Broker, old_topics: TopicFactory, delivery: str) -> None:
+    pipeline = Pipeline(old_broker, old_topics(), delivery=delivery)
+    with pipeline.running() as run:
+        run.wait_for("partitions assigned")
+        pipeline.feed(range(30))
+        run.wait_until(partial(has_published, pipeline, 30), "the output")
+        done = run.stop()
+    assert (done.code, done.loud) == (0, [])
+    assert pipeline.numbers() == list(range(30))
+
+
+def test_consumer_is_refused_where_the_broker_does_not_have_it(old_broker: Broker, old_topics: TopicFactory) -> None:
+    done = Pipeline(old_broker, old_topics(), kafka__group_protocol="consumer").run()
+    assert done.code == 2
+    (line,) = done.lines
+    assert "CONSUMER_KAFKA__GROUP_PROTOCOL to classic or auto" in line
+    assert done.seconds < 5
+    assert done.loud == []
