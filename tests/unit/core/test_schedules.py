@@ -202,8 +202,9 @@ class Schedules(RuleBasedStateMachine):
         if chance:
             return
         world = self.world
-        deadline = min(world.now + seconds, world.machine.stop_deadline or world.now + seconds)
         world.stop(seconds)
+        deadline = world.machine.stop_deadline
+        assert deadline is not None
         for _ in range(turns):
             if self.alive():
                 world.turn()

@@ -243,8 +243,8 @@ def test_a_plain_commit_runs_on_a_thread_and_holds_its_own_partition_only() -> N
             gates.wait(batch.partition)
             return super().commit(batch)
 
-    reducer = Slow()
-    with Shop(Plain(), reducer) as shop:
+    reducer, worker = Slow(), Script()
+    with Shop(worker, reducer) as shop:
         shop.submit([1], number=0)
         shop.ask(1)
         assert gates.next() == {0}
@@ -255,6 +255,7 @@ def test_a_plain_commit_runs_on_a_thread_and_holds_its_own_partition_only() -> N
         gates.let(1)
         shop.until_items(1, number=1)
         assert shop.processed[0] == 1, "its own waits"
+        assert worker.calls == [1, 2]
         shop.post(m.Ask(0, 1))
         assert not shop.until(lambda report: isinstance(report, m.Answered) and report.partition == 0).declined
         gates.let(0)

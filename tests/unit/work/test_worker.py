@@ -370,6 +370,7 @@ def test_drain_finishes_what_runs_and_drops_what_waits() -> None:
         assert shop.quiet() == []
     assert shop.values() == [b"0", b"1"]
     assert worker.entered == [0, 1]
+    assert (shop.processed, shop.freed) == ({0: 5}, {0: 5}), "what was dropped is done with as well"
 
 
 def test_drain_drops_what_is_held_and_ignores_what_comes_for_it_afterwards() -> None:
