@@ -10,8 +10,8 @@ from consumer.metrics import Series
 from consumer.settings import Settings
 
 Told = tuple[Literal["stop", "limit"], float]
-"""To a member: stop before this time, which its end bounds even where it is heard late (`time.monotonic`, the same clock
-in every process of a machine); or: somewhere in the group the bounded run's last checkpoint is done."""
+"""To a member: stop by this time, which bounds its end even where it is heard late (`time.monotonic`, one clock for
+all processes of a machine); or: somewhere in the group the bounded run's last checkpoint is done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,7 @@ def test_a_batch_ends_with_the_epoch_or_full_and_never_for_want_of_input() -> No
     assert not reducer.should_close_batch(batch_of([eight]), nine)
     assert reducer.should_close_batch(batch_of([eight, nine]), ten)
     assert not reducer.should_close_batch(batch_of([eight, nine]), None)
-    full = batch_of(summaries(range(0, 4)))
+    full = batch_of(summaries(range(4)))
     assert reducer.should_close_batch(full, eight)
     assert reducer.should_close_batch(full, None)
 
