@@ -12,9 +12,10 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from typing import Any
 
 from consumer import log as logs
 from consumer.checkpoint import decoder_for
@@ -22,11 +23,12 @@ from consumer.core import messages as m
 from consumer.core.flush import FlushPolicy
 from consumer.core.machine import Policy
 from consumer.core.retry import Backoff
-from consumer.errors import ConfigError, ExitCode, Stop, TransientError
+from consumer.errors import ExitCode, Stop, TransientError
+from consumer.joining import Protocol, run_in_group
 from consumer.kafka.conf import consumer_conf
 from consumer.kafka.preflight import Preflight, Topic
 from consumer.kafka.sinks import make_sink
-from consumer.kafka.source import Source, UnsupportedProtocol
+from consumer.kafka.source import Source
 from consumer.kafka.transactor import Ready, Sink
 from consumer.limits import CaughtUp, Limits
 from consumer.loading import Encoding, encoder, encodings, make
@@ -223,15 +225,15 @@ class MemberProcess:
             self._report,
             revoke_seconds=min(3.0, settings.shutdown.timeout_seconds / 2),
         )
-        source = self._open(member)
+        choice = settings.kafka.group_protocol
+        source = self._open(member, "classic" if choice == "classic" else "consumer")
         sink.rebuild()
         # Only now: a client that refuses its options must not leave a group that has begun.
         preflight.start_group(self._partitions, settings.sequence.partitioning)
         self._start_sink(sink)
-        source.join()
         gc.freeze()
         try:
-            source = self._run(member, source)
+            source = run_in_group(member.run, partial(self._open, member), source, choice, self._patience)
         finally:
             sink.discard()
         bench.post([None])
@@ -240,27 +242,8 @@ class MemberProcess:
         self._report(member)  # while there still are partitions: closing gives them back
         source.close()
 
-    def _run(self, member: Member, source: Source) -> Source:
-        try:
-            member.run(source)
-        except UnsupportedProtocol:
-            if self._settings.kafka.group_protocol != "auto":
-                raise ConfigError(
-                    "the brokers do not have the `consumer` group protocol (KIP-848, Kafka 4.0): set "
-                    "CONSUMER_KAFKA__GROUP_PROTOCOL to classic or auto"
-                ) from None
-            log.info("the brokers do not have the consumer protocol, joining with the classic one")
-            source.close()
-            source = self._open(member, classic=True)
-            source.join()
-            member.run(source)
-        return source
-
-    def _open(self, member: Member, *, classic: bool = False) -> Source:
+    def _open(self, member: Member, protocol: Protocol) -> Source:
         settings = self._settings
-        protocol: Literal["classic", "consumer"] = (
-            "classic" if classic or settings.kafka.group_protocol == "classic" else "consumer"
-        )
         conf, left_out = consumer_conf(settings, member=self._spec.index, group_protocol=protocol)
         if self._limits.bounded:
             conf["enable.partition.eof"] = True

@@ -22,7 +22,7 @@ LAYERS = (
     *("avro", "schemas"),
     *("settings", "log", "metrics", "http", "patience", "registry", "loading", "protocol"),
     *("core", "work", "telemetry", "kafka"),
-    *("member", "process", "supervisor", "executor"),
+    *("member", "joining", "process", "supervisor", "executor"),
     *("__init__", "generate", "testing"),
     *("cli", "__main__"),
 )

@@ -33,6 +33,10 @@ class UnsupportedProtocol(Exception):
     """The broker does not have the `consumer` group protocol (KIP-848)."""
 
 
+class InstanceInUse(Exception):
+    """The group still has another member with this `group.instance.id`, perhaps one that is gone (KIP-848)."""
+
+
 class Rebalances(Protocol):
     """Who is told about rebalances, from inside `poll` and `close`. An exception is raised again by `poll`."""
 
@@ -127,7 +131,9 @@ class Source:
             raise ConfigError(f"{where}: {error.str()}: grant this principal Read on the input topic and on the group")
         if code in (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION):
             raise UnsupportedProtocol(error.str())
-        if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID, KafkaError._FENCED):
+        if code == KafkaError.UNRELEASED_INSTANCE_ID:
+            raise InstanceInUse(KafkaError(code).str())
+        if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
             raise Fenced(
                 f"another member has this group.instance.id ({error.str()}): give each process its own "
                 "CONSUMER_INSTANCE_ID, or wait until the old one's session ends"
