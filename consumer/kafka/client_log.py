@@ -37,6 +37,8 @@ class ClientLog:
         self._said[key] = now
         if facility in _CONNECTION_TROUBLES:
             level = min(level, logging.WARNING)  # the client goes on trying; what that means is not its to say
+        if text.endswith("retrying"):
+            level = min(level, logging.INFO)  # a coordinator that still loads, at every cold start
         elif facility == "FATAL":
             level = logging.DEBUG  # raised to us as well, and what it means is said there: it may be no trouble at all
         self._logger.log(level, template, facility, client, text)

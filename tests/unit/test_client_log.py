@@ -59,6 +59,13 @@ def test_a_fatal_error_is_said_by_whom_it_is_raised_to(log, caplog) -> None:
     assert caplog.records == []
 
 
+def test_what_the_client_tries_again_by_itself_is_no_warning(log, caplog) -> None:
+    text = "[thrd:main]: Failed to acquire transactional PID from broker: Coordinator load in progress: retrying"
+    caplog.set_level(logging.INFO)
+    say(log, text, "GETPID", logging.WARNING)
+    assert [record.levelno for record in caplog.records] == [logging.INFO]
+
+
 def test_texts_without_end_take_no_memory_without_end(log) -> None:
     for number in range(5000):
         say(log, f"text {number}")
