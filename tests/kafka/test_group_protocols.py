@@ -154,5 +154,5 @@ def test_consumer_is_refused_where_the_broker_does_not_have_it(old_broker: Broke
     assert done.code == 2
     (line,) = done.lines
     assert "CONSUMER_KAFKA__GROUP_PROTOCOL to classic or auto" in line
-    assert done.seconds < 5
+    assert done.seconds < 30
     assert done.loud == []
