@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -200,6 +201,8 @@ class Supervisor:
         child.process = self._context.Process(
             target=child.entry, args=(child.spec, theirs), name=f"member-{child.name}", daemon=False
         )
+        # The first spawn would start the tracker, and that unblocks both signals (CPython 3.11): not in between.
+        resource_tracker.ensure_running()
         # Blocked while the child starts: it inherits the mask, and Ctrl-C cannot hit it before it ignores it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:

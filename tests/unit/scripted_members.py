@@ -21,6 +21,11 @@ def play(spec: Spec, pipe: Connection) -> None:
     part(spec, pipe)
 
 
+def tell_the_mask(spec: Spec, pipe: Connection) -> None:
+    """An entry point that changes nothing: prints which signals are blocked when a member begins."""
+    print(*sorted(signal.Signals(number).name for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())), flush=True)
+
+
 def obedient(spec: Spec, pipe: Connection) -> None:
     """Joins, waits to be told to stop, drains, and reports once more."""
     pipe.send(Status(joined=True, partitions=2, progress={spec.index: (1, None)}))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -184,6 +186,22 @@ def test_a_supervisor_that_is_gone_has_left_no_open_files() -> None:
     for _ in range(5):
         Supervisor([pool("obedient")], 10)
     assert psutil.Process().num_fds() <= before
+
+
+ALONE = """
+from consumer.protocol import Spec
+from consumer.supervisor import Child, Pool, Supervisor
+from tests.unit.scripted_members import tell_the_mask
+
+child = Child("pool", Spec(0, None, "", None, None), tell_the_mask)
+Supervisor([Pool("pool", [child], False)], 5.0).run()
+"""
+
+
+def test_ctrl_c_cannot_hit_the_first_member_either_before_it_ignores_it() -> None:
+    # A process of its own: what unblocked the signals happens with its first spawn only.
+    run = [sys.executable, "-c", ALONE]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "SIGINT SIGTERM\n"
 
 
 # ---------------------------------------------------------------------------------------------- bounded runs
