@@ -12,7 +12,7 @@ from consumer.core.messages import Outcome, Transact, TransactionEnded
 from consumer.errors import ConfigError
 from consumer.failpoints import failpoint
 from consumer.kafka.errors import Step, Verdict, classify, remedy
-from consumer.kafka.transactor import Ready, Result, produce_all
+from consumer.kafka.transactor import Ready, Result, produce_all, serve
 from consumer.records import OutRecord
 
 
@@ -89,19 +89,28 @@ class AtLeastOnce:
         try:
             produce_all(producer, self._outs, self._next, self._advanced)
         except BufferError:
-            producer.poll(min(seconds, 0.05))
-            return self._late("the producer's queue stayed full")
+            return self._make_room(producer, seconds)
         except KafkaException as error:
             return self._fail(Step.PRODUCE, error.args[0])
         self._current = self._flush
         failpoint("after-produce")
         return None
 
+    def _make_room(self, producer: Producer, seconds: float) -> Result:
+        try:
+            serve(producer.poll, min(seconds, 0.05))
+        except KafkaException as error:
+            return self._fail(Step.DELIVERY, error.args[0])
+        return self._late("the producer's queue stayed full")
+
     def _advanced(self, count: int) -> None:
         self._next = count
 
     def _flush(self, producer: Producer, seconds: float) -> Result:
-        left = producer.flush(seconds)
+        try:
+            left = serve(producer.flush, seconds)
+        except KafkaException as error:
+            return self._fail(Step.DELIVERY, error.args[0])
         if self._failures:
             return self._fail(Step.DELIVERY, self._failures[0])
         if left:

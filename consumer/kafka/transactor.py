@@ -192,10 +192,7 @@ class Transactor:
                     return self._give_up(Outcome.ABORTED, "failpoint")
             produce_all(producer, self._outs, self._next, self._advanced)
         except BufferError:
-            producer.poll(min(seconds, 0.05))
-            if time.monotonic() > self._deadline:
-                return self._give_up(Outcome.ABORTED, "the producer's queue stayed full")
-            return None
+            return self._make_room(producer, seconds)
         except KafkaException as error:
             return self._fail(Step.PRODUCE, error)
         self._phase = Phase.FLUSHING
@@ -203,12 +200,21 @@ class Transactor:
             return self._give_up(Outcome.ABORTED, "failpoint")
         return None
 
+    def _make_room(self, producer: Producer, seconds: float) -> Result:
+        try:
+            serve(producer.poll, min(seconds, 0.05))
+        except KafkaException as error:
+            return self._fail(Step.DELIVERY, error)
+        if time.monotonic() > self._deadline:
+            return self._give_up(Outcome.ABORTED, "the producer's queue stayed full")
+        return None
+
     def _advanced(self, count: int) -> None:
         self._next = count
 
     def _flush(self, producer: Producer, seconds: float) -> Result:
         try:
-            left = producer.flush(seconds)
+            left = serve(producer.flush, seconds)
         except KafkaException as error:
             return self._fail(Step.DELIVERY, error)
         if self._failures:
@@ -256,7 +262,7 @@ class Transactor:
     def _abort(self, producer: Producer, seconds: float) -> Result:
         try:
             # An abort that overtakes the first AddPartitionsToTxn is fatal (librdkafka #4849): let that one arrive.
-            producer.flush(min(seconds, 0.2))
+            serve(producer.flush, min(seconds, 0.2))
             producer.abort_transaction(max(0.1, seconds))
         except KafkaException as error:
             if self._verdict(Step.ABORT, error) is Verdict.RESUME:
@@ -322,6 +328,20 @@ def produce_all(producer: Any, outs: Sequence[OutRecord], start: int, advanced: 
             done += 1
     finally:
         advanced(done)
+
+
+def serve(call: Callable[[float], int], seconds: float) -> int:
+    """A producer's `poll` or `flush`; what is fatal to the producer is raised as the KafkaException that it is.
+
+    The client raises it in the middle of the delivery reports and serves the next of them with it pending, which
+    Python turns into a SystemError (confluent-kafka 2.16, measured).
+    """
+    try:
+        return call(seconds)
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
 
 
 def _text(error: KafkaException) -> str:

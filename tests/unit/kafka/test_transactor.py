@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from consumer.core.messages import Outcome, Transact, TransactionEnded
@@ -15,15 +16,18 @@ TRANSACTION = Transact([OutRecord("out", 0, None, b"value", [])], {0: (1, "")})
 
 
 class FakeProducer:
-    """Does everything at once; `fails[call]` are the errors of its next calls."""
+    """Does everything at once; `fails[call]`: the errors of its next calls; `raises[call]`: what all raise."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.fails: dict[str, list[KafkaError]] = {}
+        self.raises: dict[str, Exception] = {}
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         def call(*args: Any, **named: Any) -> int:
             self.calls.append(name)
+            if name in self.raises:
+                raise self.raises[name]
             if self.fails.get(name):
                 raise KafkaException(self.fails[name].pop(0))
             return 0
@@ -95,3 +99,22 @@ def test_without_a_generation_no_offsets_are_sent() -> None:
     assert ended.outcome is Outcome.ABORTED
     assert "send_offsets_to_transaction" not in rig.producers[0].calls
     assert rig.producers[0].calls[-1] == "abort_transaction"
+
+
+@pytest.mark.parametrize("call", ["flush", "poll"])
+def test_a_fatal_error_among_delivery_reports_is_itself_and_not_the_death_of_the_member(call: str) -> None:
+    rig = Rig()
+    producer = rig.producers[0]
+    if call == "poll":
+        producer.raises["produce"] = BufferError("queue full")
+    fatal = SystemError("a delivery report returned a result with an exception set")
+    fatal.__cause__ = KafkaException(KafkaError(KafkaError._FENCED, "fenced by a newer instance", fatal=True))
+    producer.raises[call] = fatal
+    assert rig.run().outcome is Outcome.FENCED
+
+
+def test_a_system_error_of_another_kind_stays_one() -> None:
+    rig = Rig()
+    rig.producers[0].raises["flush"] = SystemError("of Python's own")
+    with pytest.raises(SystemError, match="own"):
+        rig.run()
