@@ -225,6 +225,18 @@ def test_stop_with_nothing_to_do_finishes_at_once() -> None:
     assert world.log == [m.Finish()]
 
 
+def test_stop_waits_for_the_transaction_of_a_partition_that_is_gone() -> None:
+    """Left open, it would keep the partition's next owner waiting until it times out."""
+    world = worked(World(partitions=1))
+    world.poll()
+    assert world.transaction is not None
+    world.lose([0])
+    world.stop()
+    assert not world.finished
+    world.end_transaction(m.Outcome.ABORTED)
+    assert world.finished
+
+
 def test_stop_ends_at_its_deadline_whatever_happens() -> None:
     world = worked(World(partitions=1))
     world.stop(5.0)

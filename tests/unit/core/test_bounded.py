@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.core import messages as m
@@ -167,6 +167,21 @@ def test_the_limit_that_another_member_met_ends_this_one() -> None:
     assert sorted(world.machine.ended) == [0, 1]
 
 
+def test_the_end_of_a_partition_is_where_it_ends_by_then() -> None:
+    """It stood at its end before; what came in since is part of the run."""
+    world = bounded(MaxCheckpoint(20))
+    feed(world, range(6))
+    world.assign(*range(PARTITIONS))
+    for _ in range(10):
+        world.turn()
+    assert all(partition.at_end for partition in world.machine.partitions.values())
+    feed(world, range(6, 21))
+    world.poll(1)
+    world.handle(m.LimitReached())
+    run(world)
+    assert committed(world) == list(range(21))
+
+
 def test_the_limit_is_known_once_it_is_committed() -> None:
     world = bounded(MaxCheckpoint(3))
     feed(world, range(4))
@@ -254,6 +269,7 @@ def run_with_faults(world: World) -> None:
 UNTIL = st.sampled_from([(MaxCheckpoint(20), MODULO), (MaxCheckpoint(20), UNKNOWN), (EndOfEpoch(1), UNKNOWN)])
 
 
+@settings(deadline=None)
 @given(UNTIL, st.integers(0, 30), st.booleans(), st.integers(0, 10_000))
 def test_faults_do_not_keep_a_bounded_run_from_its_end(
     until: tuple[Any, Partitioning], more: int, reduces: bool, seed: int

@@ -172,6 +172,17 @@ def test_a_batch_that_is_being_committed_is_waited_for() -> None:
     assert world.fails == []
 
 
+def test_a_batch_that_was_declined_before_it_was_closed_is_waited_for_as_well() -> None:
+    world = start(2, reduces=True, memory_bytes=100)
+    world.handle(m.Worked(0, 1, [], 0, 0, 3, 50))
+    world.handle(m.Worked(1, 2, [], 0, 0, 4, 60))
+    world.handle(m.Answered(0, 1, declined=True))
+    world.advance(POLICY.flush.max_seconds)
+    world.handle(m.Answered(0, 1, declined=False))
+    world.handle(m.Answered(1, 2, declined=True))
+    assert world.fails == []
+
+
 def test_open_batches_below_the_budget_do_not_stop_the_input() -> None:
     """Declined batches do not shrink: waiting for half of the budget would be waiting for ever."""
     world = start(1, reduces=True, memory_bytes=100)
