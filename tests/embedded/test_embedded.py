@@ -1,5 +1,7 @@
 """What the embedded broker must do so that a pool starts on it at once."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -64,3 +66,33 @@ def test_it_remembers_the_newest_5_mb_of_a_partition_and_drops_the_rest(embedded
     consumer.close()
     assert high == 100
     assert 40 <= high - low <= 52
+
+
+MOVED = """
+import sys
+from consumer.kafka.embedded import EmbeddedBroker
+from consumer.kafka.preflight import Preflight
+from consumer.patience import Patience
+from consumer.settings import load_settings
+
+with EmbeddedBroker() as broker:
+    broker.create_topic("in", 1)
+    settings = load_settings(
+        {},
+        overrides={
+            "kafka__bootstrap_servers": broker.bootstrap,
+            "group_id": "pool",
+            "input_topic": "in",
+            "output_topic": "out",
+            "worker": "consumer.workers:SummaryWorker",
+        },
+    )
+    broker.push_request_errors(9, [16, 15])  # OffsetFetch: NOT_COORDINATOR, COORDINATOR_NOT_AVAILABLE
+    print(Preflight(settings, Patience(False, lambda: False)).committed(1))
+"""
+
+
+def test_a_coordinator_that_is_not_ready_or_has_moved_is_asked_again() -> None:
+    # In a process of its own, which librdkafka would take along: an admin client's answer ended in SIGSEGV.
+    found = subprocess.run([sys.executable, "-c", MOVED], capture_output=True, text=True, check=False, timeout=60)
+    assert (found.returncode, found.stdout) == (0, "{}\n"), found.stderr
