@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from confluent_kafka import (
@@ -125,18 +126,22 @@ class Preflight:
         return f"missing on {settings.kafka.bootstrap_servers}: topic {listed}: create it, or correct the setting"
 
     def _limits(self, names: Sequence[str]) -> dict[str, int]:
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         limits = {}
-        for resource, future in self._admin.describe_configs(resources, request_timeout=REQUEST_SECONDS).items():
+        for name in names:
             try:
-                limits[resource.name] = int(self._result(future)["max.message.bytes"].value)
+                limits[name] = self._patience.ask(partial(self._limit, name), _passing, self._brokers)
             except (KafkaException, KeyError) as error:
                 log.info(
                     "the topic's max.message.bytes cannot be read, the default is assumed",
-                    topic=resource.name,
+                    topic=name,
                     error=str(error),
                 )
         return limits
+
+    def _limit(self, name: str) -> int:
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        found = self._only(self._admin.describe_configs([resource], request_timeout=REQUEST_SECONDS))
+        return int(found["max.message.bytes"].value)
 
     # -------------------------------------------------------------------------------------------------- offsets
 
@@ -286,7 +291,7 @@ class Preflight:
                 topic = self._settings.input_topic
                 wrong = f"topic {topic} is not authorised: grant this principal Read and Describe on it"
             case _:
-                return f"{cause.name()}: {cause.str()}" if cause.retriable() or cause.code() in _PASSING else None
+                return _passing(error)
         raise ConfigError(wrong) from None
 
     def _only(self, futures: Mapping[Any, Future[Answer]]) -> Answer:
@@ -295,3 +300,11 @@ class Preflight:
 
     def _result(self, future: Future[Answer]) -> Answer:
         return future.result(REQUEST_SECONDS + 1.0)
+
+
+def _passing(error: Exception) -> str | None:
+    """What an error says that may pass by itself, or None."""
+    if not isinstance(error, KafkaException):
+        return None
+    cause = error.args[0]
+    return f"{cause.name()}: {cause.str()}" if cause.retriable() or cause.code() in _PASSING else None

@@ -1,0 +1,54 @@
+"""Preflight's questions on an admin client that answers what a test says."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from consumer import patience
+from consumer.kafka import preflight as module
+from consumer.kafka.preflight import DEFAULT_MAX_BYTES, Preflight
+from consumer.patience import Patience
+from consumer.settings import load_settings
+
+
+class FakeAdmin:
+    """One topic with one partition and a limit of 40 MB, told once all `errors` were."""
+
+    def __init__(self, *errors: int) -> None:
+        self.errors = list(errors)
+
+    def list_topics(self, timeout: float) -> Any:
+        topic = SimpleNamespace(error=None, partitions={0: SimpleNamespace(leader=1)})
+        return SimpleNamespace(topics={"out": topic})
+
+    def describe_configs(self, resources: list[Any], **named: Any) -> dict[Any, Future[Any]]:
+        answer: Future[Any] = Future()
+        if self.errors:
+            answer.set_exception(KafkaException(KafkaError(self.errors.pop(0))))
+        else:
+            answer.set_result({"max.message.bytes": SimpleNamespace(value="40000000")})
+        return dict.fromkeys(resources, answer)
+
+
+def limit_of(monkeypatch: pytest.MonkeyPatch, *errors: int) -> int:
+    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "make_client", lambda *_: FakeAdmin(*errors))
+    names = {"bootstrap_servers": "b:1"}
+    overrides = {"kafka": names, "group_id": "g", "input_topic": "in", "output_topic": "out", "worker": "a:B"}
+    settings = load_settings({}, overrides=overrides)
+    return Preflight(settings, Patience(False, lambda: False)).topics(["out"])["out"].max_bytes
+
+
+@pytest.mark.parametrize("error", [KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT])
+def test_a_limit_that_is_not_told_at_once_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    # Taken for the default, it would turn every larger output record into a dead letter.
+    assert limit_of(monkeypatch, error, error) == 40_000_000
+
+
+def test_the_default_is_assumed_where_the_limit_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert limit_of(monkeypatch, KafkaError.TOPIC_AUTHORIZATION_FAILED) == DEFAULT_MAX_BYTES
