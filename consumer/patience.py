@@ -10,8 +10,8 @@ from typing import TypeVar
 from consumer.errors import ConfigError
 from consumer.log import get_logger
 
-ANNOUNCE_SECONDS = 3.0
-"""One question may take another second, and all of it must be said within 5 s."""
+ANNOUNCE_SECONDS = 2.0
+"""It must be said within 5 s; one question may take two, and starting a process on a busy machine one."""
 GIVE_UP_SECONDS = 30.0
 PAUSE_SECONDS = 0.2
 
@@ -33,7 +33,7 @@ class Patience:
         """What `question` returns. `who` names the server and the setting that leads to it.
 
         Args:
-            question: takes about a second at most where there is no answer, or the wait is said too late.
+            question: takes two seconds at most where there is no answer, or the wait is said too late.
             excuse: why an exception may pass by itself, or None: it is raised.
             who: for the lines that say who does not answer.
 

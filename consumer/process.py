@@ -46,7 +46,7 @@ from consumer.worker import Context, Worker
 
 log = logs.get_logger("consumer.process")
 STATUS_SECONDS = 0.5
-REGISTRY_SECONDS = 3.0
+REGISTRY_SECONDS = 2.0
 """One look-up: so that a stop is heard and a silent registry is named in time."""
 DRAIN_SHARE = 0.7
 """Of the time to stop: for finishing and publishing. The rest is for leaving the group and closing."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,7 +18,7 @@ from tests.brokers.find import Broker
 from tests.brokers.jars import Unavailable
 from tests.brokers.settings import free_port
 from tests.brokers.topics import TopicFactory, Topics
-from tests.kafka.commands import WORKERS, Done, Pipeline, summary_of
+from tests.kafka.commands import WORKERS, Done, Pipeline, Running, summary_of
 
 IMPORTED = "tests.kafka"
 NEVER = Topics("never-made.input", "never-made.output", "never-made.dlq", "never-made")
@@ -34,6 +34,36 @@ def assert_refused(done: Done, *words: str, within: float = 30.0) -> None:
     assert done.loud == []
     assert "Traceback" not in done.stderr
     assert done.seconds < within
+
+
+class Unanswered(NamedTuple):
+    """A run that waits for a server at this address, to which the setting leads."""
+
+    run: Running
+    address: str
+    setting: str
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unanswered(broker: Broker) -> Iterator[list[Unanswered]]:
+    """They take half a minute, in which the other tests of this module run."""
+    factory = TopicFactory(broker)
+    names = factory()
+    closed = f"127.0.0.1:{free_port()}"
+    with ExitStack() as stack:
+        stack.callback(factory.close)
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        silent = f"127.0.0.1:{server.getsockname()[1]}"
+        cases = [
+            (setting, scheme, address)
+            for setting, scheme in (("kafka__bootstrap_servers", ""), ("schema__registry_url", "http://"))
+            for address in (closed, silent)
+        ]
+        pipelines = [Pipeline(broker, names, **{setting: f"{scheme}{address}"}) for setting, scheme, address in cases]
+        yield [
+            Unanswered(stack.enter_context(pipeline.running()), address, f"CONSUMER_{setting.upper()}")
+            for pipeline, (setting, _, address) in zip(pipelines, cases, strict=True)
+        ]
 
 
 SETTINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -147,37 +177,6 @@ def test_what_open_finds(broker: Broker, topics: TopicFactory) -> None:
     assert_refused(done, "MY_DATABASE is not set: set it to the database's URL")
 
 
-def test_servers_that_do_not_answer_are_named_within_5_s_and_given_up_after_30(
-    broker: Broker, topics: TopicFactory
-) -> None:
-    """Brokers behind a closed port, brokers that accept and are silent, a registry of either kind."""
-    names = topics()
-    closed = f"127.0.0.1:{free_port()}"
-    with ExitStack() as stack:
-        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        silent_address = f"127.0.0.1:{silent.getsockname()[1]}"
-        cases: list[tuple[dict[str, Any], str, str]] = [
-            ({"kafka__bootstrap_servers": closed}, closed, "CONSUMER_KAFKA__BOOTSTRAP_SERVERS"),
-            ({"kafka__bootstrap_servers": silent_address}, silent_address, "CONSUMER_KAFKA__BOOTSTRAP_SERVERS"),
-            ({"schema__registry_url": f"http://{closed}"}, closed, "CONSUMER_SCHEMA__REGISTRY_URL"),
-            ({"schema__registry_url": f"http://{silent_address}"}, silent_address, "CONSUMER_SCHEMA__REGISTRY_URL"),
-        ]
-        runs = [stack.enter_context(Pipeline(broker, names).running(**settings)) for settings, _, _ in cases]
-        for run, (_, address, setting) in zip(runs, cases, strict=True):
-            done = run.wait()
-            assert done.code == 2, done.stderr
-            assert 30 <= done.seconds < 60
-            started = datetime.fromisoformat(done.said("member started")[0]["ts"])
-            (said,) = done.said("no answer yet, waiting")
-            assert (datetime.fromisoformat(said["ts"]) - started).total_seconds() < 10
-            assert address in said["of"]
-            assert setting in said["of"]
-            (line,) = done.lines
-            assert address in line
-            assert setting in line
-            assert "Traceback" not in done.stderr
-
-
 def test_a_run_that_waits_for_its_brokers_ends_at_once_when_it_is_told_to(broker: Broker) -> None:
     with Pipeline(broker, NEVER, kafka__bootstrap_servers=f"127.0.0.1:{free_port()}").running() as run:
         run.wait_for("no answer yet, waiting")
@@ -229,3 +228,27 @@ def compatibility(apicurio: Apicurio, subject: str, level: str) -> None:
     from consumer.rest import Rest
 
     assert Rest(apicurio.url, {}).call("PUT", f"/config/{subject}", {"compatibility": level}).status == 200
+
+
+# ------------------------------------------------------------------------------------------ half a minute later
+
+
+def test_servers_that_do_not_answer_are_named_within_5_s_and_given_up_after_30(unanswered: list[Unanswered]) -> None:
+    """Brokers behind a closed port, brokers that accept and are silent, a registry of either kind."""
+    for run, address, setting in unanswered:
+        done = run.wait()
+        assert done.code == 2, done.stderr
+        started = done.said("member started")[0]["ts"]
+        (said,) = done.said("no answer yet, waiting")
+        assert seconds_between(started, said["ts"]) < 10
+        assert address in said["of"]
+        assert setting in said["of"]
+        assert 30 <= seconds_between(started, done.said("stopping")[0]["ts"]) < 60
+        (line,) = done.lines
+        assert address in line
+        assert setting in line
+        assert "Traceback" not in done.stderr
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()

@@ -137,16 +137,19 @@ def test_auto_falls_back_where_the_broker_has_the_classic_protocol_only(
     assert pipeline.audit().ok
 
 
-@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
-def test_after_the_fallback_all_goes_on_as_ever(old_broker: Broker, old_topics: TopicFactory, delivery: str) -> None:
-    pipeline = Pipeline(old_broker, old_topics(), delivery=delivery)
-    with pipeline.running() as run:
-        run.wait_for("partitions assigned")
-        pipeline.feed(range(30))
-        run.wait_until(partial(has_published, pipeline, 30), "the output")
-        done = run.stop()
-    assert (done.code, done.loud) == (0, [])
-    assert pipeline.numbers() == list(range(30))
+def test_after_the_fallback_all_goes_on_as_ever(old_broker: Broker, old_topics: TopicFactory) -> None:
+    deliveries = ["exactly_once", "at_least_once"]
+    pipelines = [Pipeline(old_broker, old_topics(), delivery=delivery) for delivery in deliveries]
+    with ExitStack() as stack:
+        runs = [stack.enter_context(pipeline.running()) for pipeline in pipelines]
+        for pipeline, run in zip(pipelines, runs, strict=True):
+            run.wait_for("partitions assigned")
+            pipeline.feed(range(30))
+            run.wait_until(partial(has_published, pipeline, 30), "the output")
+        done = [run.stop() for run in runs]
+    for one, pipeline in zip(done, pipelines, strict=True):
+        assert (one.code, one.loud) == (0, [])
+        assert pipeline.numbers() == list(range(30))
 
 
 def test_consumer_is_refused_where_the_broker_does_not_have_it(old_broker: Broker, old_topics: TopicFactory) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from consumer import CheckpointHeader, Reducer, Worker
@@ -14,11 +16,22 @@ from consumer.workers import CheckpointSummary, SummaryWorker
 
 
 class Noting(SummaryWorker):
-    """Writes down every checkpoint that it is given, one number a line, in a file that all members share."""
+    """Writes down every checkpoint that it is given, one number a line, in a file that all members share.
 
-    def __init__(self, path: str, seconds: float = 0.0) -> None:
+    `open` waits until so many `members` have come so far: none is done before the others have begun.
+    """
+
+    def __init__(self, path: str, seconds: float = 0.0, members: int = 1) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._opened = Path(f"{path}-opened")
         self._seconds = seconds
+        self._members = members
+
+    def open(self, context: Context) -> None:
+        with self._opened.open("a") as file:
+            file.write(".")
+        while len(self._opened.read_text()) < self._members:
+            time.sleep(0.01)
 
     def process_checkpoint(self, checkpoint: CheckpointHeader) -> CheckpointSummary:
         os.write(self._file, b"%d\n" % checkpoint.summary.sequence_number)
@@ -74,3 +87,17 @@ def not_a_worker() -> dict[str, str]:
 
 
 NOTHING_TO_CALL = 5
+
+
+class Leaves(SummaryWorker):
+    """Its `open` ends the process with success, the first time."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def open(self, context: Context) -> None:
+        try:
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return
+        sys.exit(0)
