@@ -268,7 +268,7 @@ class Pipeline:
 
         def behind() -> dict[int, tuple[int, int]]:
             found = self.committed()
-            return {at: (found.get(at, 0), end) for at, end in self._ends.items() if found.get(at, 0) != end}
+            return {at: (found.get(at, 0), end) for at, end in self._ends.items() if found.get(at, 0) < end}
 
         deadline = time.monotonic() + seconds
         while left := behind():
@@ -301,6 +301,7 @@ class Pipeline:
         """AssertionError unless everything fed is accounted for exactly once."""
         report = self.report()
         assert report.ok, str(report)
+        assert self.committed() == self._ends
         assert report.accounted == self.fed
         assert report.filtered == sum(map(is_filtered, range(self.fed)))
         assert report.dead_letters == sum(map(is_undecodable, range(self.fed)))
