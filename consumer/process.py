@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -48,6 +49,7 @@ log = logs.get_logger("consumer.process")
 STATUS_SECONDS = 0.5
 REGISTRY_SECONDS = 2.0
 """One look-up: so that a stop is heard and a silent registry is named in time."""
+LEAVE_SECONDS = 2.0
 DRAIN_SHARE = 0.7
 """Of the time to stop: for finishing and publishing. The rest is for leaving the group and closing."""
 
@@ -234,6 +236,9 @@ class MemberProcess:
         gc.freeze()
         try:
             source = run_in_group(member.run, partial(self._open, member), source, choice, self._patience)
+        except BaseException:
+            self._leave()
+            raise
         finally:
             sink.discard()
         bench.post([None])
@@ -251,15 +256,28 @@ class MemberProcess:
         self._source = Source(conf, settings.input_topic, member)
         return self._source
 
+    def _leave(self) -> None:
+        """After a failure: give the partitions back now, or the others wait until the session is over."""
+        leaving = threading.Thread(target=self._source.abandon, name="leave", daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_SECONDS)  # a close that hangs is left behind
+
     def _start_sink(self, sink: Sink) -> None:
         """Settle what a predecessor with this identity left open, before joining the group."""
-        started, announced = time.monotonic(), False
-        while not isinstance(sink.step(0.5), Ready):
-            if self._stopping():
-                raise StopIteration
-            if not announced and time.monotonic() - started > 4.0:
-                announced = True
-                log.warning("the transaction coordinator does not answer yet, waiting")
+
+        def ready() -> None:
+            if not isinstance(sink.step(1.0), Ready):
+                raise TransientError(
+                    "it does not take this producer in; one broker alone needs its "
+                    "transaction.state.log.replication.factor to be 1"
+                )
+
+        servers = self._settings.kafka.bootstrap_servers
+        self._patience.ask(
+            ready,
+            lambda error: str(error) if isinstance(error, TransientError) else None,
+            f"the transaction coordinator at {servers} (CONSUMER_KAFKA__BOOTSTRAP_SERVERS)",
+        )
 
     def _await_closed(self, outbox: SimpleQueue[Any]) -> None:
         """Let `close` of the worker and reducer run, within what is left of the time to stop."""

@@ -56,6 +56,7 @@ class Source:
         self._topic = topic
         self._rebalances = rebalances
         self._error: BaseException | None = None
+        self._abandoned = False
         self._repeats = RateLimited(log, 10.0)
         self._commit_done: Callable[[KafkaError | None], None] | None = None
         self._consumer: Consumer = make_client(
@@ -221,6 +222,11 @@ class Source:
             self._commit_done = done
             self._consumer.commit(offsets=offsets, asynchronous=True)
 
+    def abandon(self) -> None:
+        """Leave the group without asking anyone what to finish: after a failure there is nothing to finish."""
+        self._abandoned = True
+        self.close()
+
     def close(self) -> None:
         """Leave the group.
 
@@ -267,6 +273,8 @@ class Source:
         self._repeats.warning("kafka", key=error.code(), error=f"{error.name()}: {error.str()}")
 
     def _guard(self, body: Callable[..., None], *args: Any) -> None:
+        if self._abandoned:
+            return
         try:
             body(*args)
         except BaseException as error:  # noqa: BLE001 raised again by poll: in a callback it would lose records

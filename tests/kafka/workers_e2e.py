@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from consumer import CheckpointHeader, Reducer, Worker
+from consumer import CheckpointHeader, Reducer, TransientError, Worker
 from consumer.errors import ConfigError
 from consumer.worker import Context
 from consumer.workers import CheckpointSummary, SummaryWorker
@@ -37,6 +37,13 @@ class Noting(SummaryWorker):
         os.write(self._file, b"%d\n" % checkpoint.summary.sequence_number)
         time.sleep(self._seconds)  # work that takes time
         return super().process_checkpoint(checkpoint)
+
+
+class DatabaseDown(SummaryWorker):
+    """Never gets through, through no fault of the checkpoint."""
+
+    def process_checkpoint(self, checkpoint: CheckpointHeader) -> CheckpointSummary:
+        raise TransientError("the database is down")
 
 
 class KeepOpen(Reducer[CheckpointSummary, CheckpointSummary]):
