@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import select
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -30,6 +31,8 @@ VERBS = {
     "config": "print the effective settings, secrets masked",
 }
 _WITHOUT_JSON = frozenset({"run", "demo"})
+_ENDED_BY_SIGNALS = frozenset({"run", "demo"})
+"""Verbs that SIGINT and SIGTERM end with exit 0, also before they could take the signal themselves."""
 _INTERRUPTED = 130
 """What shells report for a program that SIGINT ended."""
 
@@ -44,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if verb in _ENDED_BY_SIGNALS:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # until they have handlers of their own
     try:
         module = import_module(f"consumer.cli.{verb}") if verb in VERBS else None
         args = _parser(verb, module).parse_args(arguments)
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.exit_code
     except KeyboardInterrupt:
         # These handle signals by themselves; this one came before they could.
-        return ExitCode.DONE if verb in {"run", "demo"} else _INTERRUPTED
+        return ExitCode.DONE if verb in _ENDED_BY_SIGNALS else _INTERRUPTED
     except BrokenPipeError:
         if not _reader_has_gone():
             raise

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import types
@@ -192,6 +193,20 @@ def test_a_broken_pipe_of_our_own_is_an_error(
 
     with capfd.disabled(), pytest.raises(BrokenPipeError):
         main(["run"])
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_run_could_take_it_is_no_error(verb: Callable[[str, Run], None], kind: signal.Signals) -> None:
+    def run(args: argparse.Namespace) -> int:
+        signal.raise_signal(kind)
+        return 1
+
+    verb("run", run)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["run"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_supervisor_s_imports_stay_small() -> None:
