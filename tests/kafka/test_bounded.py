@@ -268,6 +268,6 @@ def test_a_question_that_is_not_allowed_says_what_to_grant(pipelines: Make, monk
         def refuse(*_: Any, error: KafkaException = error, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr(found, "_only", refuse)
+        monkeypatch.setattr(found, "_result", refuse)
         with pytest.raises(ConfigError, match=text):
-            found.committed(6)
+            found.ends(6)
