@@ -24,6 +24,10 @@ from consumer.kafka.errors import Step, Verdict, classify, remedy
 from consumer.records import OutRecord
 
 STEP_SECONDS = 1.0
+LATE = (
+    "{} records were not delivered within a third of transaction.timeout.ms: see that the output topics exist and the "
+    "brokers are well; over a slow link raise it in CONSUMER_KAFKA__OPTIONS or lower CONSUMER_BATCH__MAX_BYTES"
+)
 FENCED_STARTS = 4
 
 
@@ -221,7 +225,7 @@ class Transactor:
             return self._fail(Step.DELIVERY, KafkaException(self._failures[0]))
         if left:
             if time.monotonic() > self._deadline:
-                return self._give_up(Outcome.ABORTED, f"{left} records were not delivered in time")
+                return self._give_up(Outcome.ABORTED, LATE.format(left))
             return None
         self._phase = Phase.OFFSETS
         if failpoint("after-flush"):
