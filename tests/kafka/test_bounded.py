@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Producer
 
 from consumer.errors import ConfigError
 from consumer.kafka import preflight
@@ -253,21 +253,3 @@ def test_a_bounded_run_waits_for_members_that_are_gone(pipelines: Make) -> None:
     assert done.code == 0
     assert len(done.said("a bounded run wants the group for itself, waiting for its members to leave")) == 1
     assert pipeline.numbers() == list(range(12))
-
-
-def test_a_question_that_is_not_allowed_says_what_to_grant(pipelines: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = pipelines()[0]
-    found = Preflight(load_settings(pipeline.environment()), Patience(endless=True, stopping=lambda: False))
-    for code, text in (
-        (KafkaError.GROUP_AUTHORIZATION_FAILED, f"group {pipeline.names.group} is not authorised: grant"),
-        (KafkaError.TOPIC_AUTHORIZATION_FAILED, f"topic {pipeline.names.input} is not authorised: grant"),
-        (KafkaError._AUTHENTICATION, "refuse the login: correct the sasl"),
-    ):
-        error = KafkaException(KafkaError(code))
-
-        def refuse(*_: Any, error: KafkaException = error, **__: Any) -> None:
-            raise error
-
-        monkeypatch.setattr(found, "_result", refuse)
-        with pytest.raises(ConfigError, match=text):
-            found.ends(6)
