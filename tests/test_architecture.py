@@ -129,13 +129,13 @@ def test_no_file_names_a_registry_or_a_machine() -> None:
     registries = (
         "pypi|org",
         "pythonhosted|org",
-        "repo1.maven|org",
-        "repo.maven.apache|org",
+        "repo1|maven|org",
+        "repo|maven|apache|org",
         "deb.debian|org",
         "npmjs|org",
     )
     hosts = "|".join(re.escape(name.replace("|", ".")) for name in registries)
-    machine = "|".join(("/work/" + "(?:main|shared)", "/root" + "/"))
+    machine = "|".join(("/work" + "/(?:main|shared)", "/root" + "/"))
     pattern = re.compile(rf"{hosts}|{machine}".encode())
     found = [
         f"{path.relative_to(ROOT)}:{number}: {match.group().decode()}"
