@@ -103,8 +103,8 @@ def test_sigterm_with_the_broker_gone(pipeline: PipelineFactory, broker: Broker,
     broker.thaw()
     broker.start()
     if gone == "kill":
-        # Only the end in time is shown. Going on afterwards is not: once the offsets of the transaction that was open at
-        # the kill stayed pending for over a minute, cause unknown (the broker's recovery, or ours).
+        # Only the end in time is shown. Going on afterwards is not: once the offsets of the transaction that was open
+        # at the kill stayed pending for over a minute, cause unknown (the broker's recovery, or ours).
         return
 
     def finished(one: Pipeline) -> None:
