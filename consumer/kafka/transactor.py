@@ -6,12 +6,17 @@
 
 Every step ends within `STEP_SECONDS`; a call that ran out of time is made again ("resumable", librdkafka
 INTRODUCTION.md). After a commit that timed out nothing but the same commit may follow.
+
+`send_offsets_to_transaction` is made on a thread of its own: where the coordinator goes away in the middle of it, it
+does not return before a broker is back, whatever its timeout says (librdkafka 2.16: nobody looks at the timeout of
+`rd_kafka_coord_req`; measured: over 300 s).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import Enum
 from typing import Any, Protocol
 
@@ -96,6 +101,8 @@ class Transactor:
         self._starts = 0
         self._retry_at = 0.0
         self._ended: TransactionEnded | None = None
+        self._caller = ThreadPoolExecutor(1, "send-offsets")
+        self._call: Future[None] | None = None
         self._steps: dict[Phase, Callable[[Producer, float], Result]] = {
             Phase.STARTING: self._start,
             Phase.PRODUCING: self._produce,
@@ -149,13 +156,18 @@ class Transactor:
 
     def give_up(self, why: str) -> None:
         """Abort, unless the outcome is in the broker's hands already; `step` returns the TransactionEnded."""
-        if self._phase in (Phase.PRODUCING, Phase.FLUSHING, Phase.OFFSETS):
+        if self._call is not None:
+            self._finish(Outcome.UNKNOWN, why)  # no other call may be made on this producer
+        elif self._phase in (Phase.PRODUCING, Phase.FLUSHING, Phase.OFFSETS):
             self._give_up(Outcome.ABORTED, why)
 
     def discard(self) -> None:
         """Drop the producer without waiting: what it holds is thrown away, its transaction is settled by the next."""
         producer, self._producer = self._producer, None
         self._phase, self._ended = Phase.IDLE, None
+        if self._call is not None:  # left behind, with its thread
+            self._caller.shutdown(wait=False)
+            self._caller, self._call = ThreadPoolExecutor(1, "send-offsets"), None
         if producer is not None:
             producer.purge()
 
@@ -233,18 +245,24 @@ class Transactor:
         return None
 
     def _send_offsets(self, producer: Producer, seconds: float) -> Result:
-        # Fresh each time: metadata kept from before a rebalance is refused, and a generation of -1 would not be
-        # fenced at all (classic groups accept it in any state).
-        metadata = self._group_metadata()
-        if metadata is None:
-            return self._give_up(Outcome.ABORTED, "this member is not in the group")
-        offsets = [
-            TopicPartition(self._topic, number, offset, text) for number, (offset, text) in self._offsets.items()
-        ]
+        if self._call is None:
+            # Fresh each time: metadata kept from before a rebalance is refused, and a generation of -1 would not be
+            # fenced at all (classic groups accept it in any state).
+            metadata = self._group_metadata()
+            if metadata is None:
+                return self._give_up(Outcome.ABORTED, "this member is not in the group")
+            offsets = [TopicPartition(self._topic, at, offset, text) for at, (offset, text) in self._offsets.items()]
+            left = max(0.1, self._deadline - time.monotonic())
+            self._call = self._caller.submit(producer.send_offsets_to_transaction, offsets, metadata, left)
         try:
-            producer.send_offsets_to_transaction(offsets, metadata, max(0.1, seconds))
+            self._call.result(seconds)
+        except TimeoutError:
+            late = time.monotonic() > self._deadline
+            return self._finish(Outcome.UNKNOWN, "offsets: the brokers do not answer") if late else None
         except KafkaException as error:
+            self._call = None
             return self._fail(Step.OFFSETS, error)
+        self._call = None
         self._phase = Phase.COMMITTING
         if failpoint("after-send-offsets"):
             return self._give_up(Outcome.ABORTED, "failpoint")

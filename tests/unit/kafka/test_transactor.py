@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Event
 from typing import Any, cast
 
 import pytest
@@ -36,9 +37,9 @@ class FakeProducer:
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, timeout_seconds: float = 10.0) -> None:
         self.producers: list[FakeProducer] = []
-        self.transactor = Transactor(self._make, "in", object, 10.0)
+        self.transactor = Transactor(self._make, "in", object, timeout_seconds)
         self.transactor.rebuild()
         assert isinstance(self.transactor.step(), Ready)
 
@@ -118,3 +119,35 @@ def test_a_system_error_of_another_kind_stays_one() -> None:
     rig.producers[0].raises["flush"] = SystemError("of Python's own")
     with pytest.raises(SystemError, match="own"):
         rig.run()
+
+
+class Hanging(Rig):
+    """Its first producer's `send_offsets_to_transaction` does not return before `goes_on` is set."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        super().__init__(timeout_seconds)
+        self.goes_on = Event()
+        self.producers[0].__dict__["send_offsets_to_transaction"] = lambda *args: self.goes_on.wait(30)
+
+
+@pytest.mark.parametrize("why", ["late", "given back"])
+def test_offsets_that_hang_do_not_hold_the_member_and_their_producer_is_not_used_again(why: str) -> None:
+    rig = Hanging(0.05 if why == "late" else 60.0)
+    try:
+        rig.transactor.begin(TRANSACTION)
+        assert rig.transactor.step(0.0) is None
+        if why == "given back":
+            rig.transactor.give_up(why)
+        ended = rig.transactor.step(0.01)
+        while ended is None:
+            ended = rig.transactor.step(0.01)
+        assert isinstance(ended, TransactionEnded)
+        assert ended.outcome is Outcome.UNKNOWN
+
+        used = list(rig.producers[0].calls)
+        rig.transactor.rebuild()
+        assert isinstance(rig.transactor.step(), Ready)
+        assert rig.run().outcome is Outcome.COMMITTED
+        assert rig.producers[0].calls == [*used, "purge"]
+    finally:
+        rig.goes_on.set()
