@@ -8,8 +8,8 @@ Every step ends within `STEP_SECONDS`; a call that ran out of time is made again
 INTRODUCTION.md). After a commit that timed out nothing but the same commit may follow.
 
 `send_offsets_to_transaction` is made on a thread of its own: where the coordinator goes away in the middle of it, it
-does not return before a broker is back, whatever its timeout says (librdkafka 2.16: nobody looks at the timeout of
-`rd_kafka_coord_req`; measured: over 300 s).
+does not return before a broker is back, whatever its timeout says (librdkafka #5456, open in 2.16; measured: over
+300 s).
 """
 
 from __future__ import annotations
