@@ -254,17 +254,13 @@ class Member:
         """From inside `poll` or `close`: finish or abort before returning, within a short budget."""
         self.telemetry.rebalance("revoked")
         deadline = time.monotonic() + self._revoke_seconds
-        self._sink.wait = True
-        try:
-            self.handle(m.Revoking(partitions))
-            failpoint("in-revoke")
-            # Finished, it has no producer any more, and what is left is for the next owner.
-            while not (self.machine.finished or self.machine.drained(partitions)) and time.monotonic() < deadline:
-                self._collect(BUSY_SECONDS)
-                self._step(max(0.0, min(0.5, deadline - time.monotonic())))
-                self.handle(m.Tick())
-        finally:
-            self._sink.wait = False
+        self.handle(m.Revoking(partitions))
+        failpoint("in-revoke")
+        # Finished, it has no producer any more, and what is left is for the next owner.
+        while not (self.machine.finished or self.machine.drained(partitions)) and time.monotonic() < deadline:
+            self._collect(BUSY_SECONDS)
+            self._step(max(0.0, min(0.5, deadline - time.monotonic())))
+            self.handle(m.Tick())
         drained = self.machine.drained(partitions)
         self._give_back(partitions)
         log.info("partitions revoked", partitions=sorted(partitions), drained=drained)

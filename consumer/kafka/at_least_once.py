@@ -1,9 +1,13 @@
-"""`at_least_once`: an idempotent producer, flush, then the commit. The same steps as a transaction, without one."""
+"""`at_least_once`: an idempotent producer, flush, then the commit. The same steps as a transaction, without one.
+
+The commit is made on a thread of its own: it has no timeout, and with the brokers gone it does not return.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -17,20 +21,15 @@ from consumer.records import OutRecord
 
 
 class AtLeastOnce:
-    """Publishes records, waits until every one is delivered, then commits the offsets.
-
-    `commit` starts an asynchronous commit whose end is told to the function it is given; with `wait` it ends before
-    it returns (in a rebalance callback, where nothing polls).
-    """
+    """Publishes records, waits until every one is delivered, then commits the offsets by `commit`."""
 
     def __init__(
         self,
         make: Callable[[Callable[..., None]], Producer],
         topic: str,
-        commit: Callable[[list[TopicPartition], Callable[[KafkaError | None], None], bool], None],
+        commit: Callable[[list[TopicPartition]], None],
         timeout_seconds: float,
     ) -> None:
-        self.wait = False
         self._make = make
         self._topic = topic
         self._commit = commit
@@ -42,7 +41,8 @@ class AtLeastOnce:
         self._failures: list[KafkaError] = []
         self._started = self._deadline = 0.0
         self._current: Callable[[Producer, float], Result] | None = None
-        self._answer: list[KafkaError | None] = []
+        self._caller = ThreadPoolExecutor(1, "commit")
+        self._call: Future[None] | None = None
 
     @property
     def busy(self) -> bool:
@@ -82,6 +82,10 @@ class AtLeastOnce:
         """Drop the producer without waiting."""
         producer, self._producer = self._producer, None
         self._current = None
+        if self._call is not None and not self._call.done():  # left behind, with its thread
+            self._caller.shutdown(wait=False)
+            self._caller = ThreadPoolExecutor(1, "commit")
+        self._call = None
         if producer is not None:
             producer.purge()
 
@@ -116,22 +120,21 @@ class AtLeastOnce:
         if left:
             return self._late(f"{left} records were not delivered in time")
         failpoint("after-flush")
-        answer: list[KafkaError | None] = []
-        self._answer = answer
         offsets = [TopicPartition(self._topic, at, offset, text) for at, (offset, text) in self._offsets.items()]
+        self._call = self._caller.submit(self._commit, offsets)
         self._current = self._await_commit
-        try:
-            self._commit(offsets, answer.append, self.wait)
-        except KafkaException as error:
-            return self._fail(Step.OFFSETS, error.args[0])
         return None
 
     def _await_commit(self, producer: Producer, seconds: float) -> Result:
-        if not self._answer:
-            return self._late("the commit was not answered in time")
-        error = self._answer[0]
-        if error is not None:
-            return self._fail(Step.OFFSETS, error)
+        assert self._call is not None
+        try:
+            self._call.result(seconds)
+        except TimeoutError:
+            # Unknown: it may still arrive, and must not be taken for the answer to the next one.
+            late = time.monotonic() > self._deadline
+            return self._end(self._ended(Outcome.UNKNOWN, "the commit was not answered in time")) if late else None
+        except KafkaException as error:
+            return self._fail(Step.OFFSETS, error.args[0])
         failpoint("after-commit")
         return self._end(self._ended(Outcome.COMMITTED, ""))
 

@@ -36,4 +36,4 @@ def make_sink(settings: Settings, member: int, topics: Iterable[Topic], source: 
 
     if transactional:
         return Transactor(make_producer, settings.input_topic, lambda: source().group_metadata(), timeout)
-    return AtLeastOnce(make_producer, settings.input_topic, lambda *args: source().commit(*args), timeout)
+    return AtLeastOnce(make_producer, settings.input_topic, lambda offsets: source().commit(offsets), timeout)

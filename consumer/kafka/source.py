@@ -58,13 +58,11 @@ class Source:
         self._error: BaseException | None = None
         self._abandoned = False
         self._repeats = RateLimited(log, 10.0)
-        self._commit_done: Callable[[KafkaError | None], None] | None = None
         self._consumer: Consumer = make_client(
             Consumer,
             conf,
             logging.getLogger("librdkafka"),
             error_cb=self._on_error,
-            on_commit=self._on_commit,
         )
 
     def join(self) -> None:
@@ -213,14 +211,11 @@ class Source:
                 found[number] = high
         return found
 
-    def commit(self, offsets: list[TopicPartition], done: Callable[[KafkaError | None], None], wait: bool) -> None:
-        """Commit outside a transaction; `done` hears of it, from inside `poll` unless `wait`."""
-        if wait:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-            done(None)
-        else:
-            self._commit_done = done
-            self._consumer.commit(offsets=offsets, asynchronous=True)
+    def commit(self, offsets: list[TopicPartition]) -> None:
+        """Commit outside a transaction, and wait for the answer without limit; from any thread."""
+        for partition in self._consumer.commit(offsets=offsets, asynchronous=False):
+            if partition.error:
+                raise KafkaException(partition.error)
 
     def abandon(self) -> None:
         """Leave the group without asking anyone what to finish: after a failure there is nothing to finish."""
@@ -257,12 +252,6 @@ class Source:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._guard(lambda: self._rebalances.lost([partition.partition for partition in partitions]))
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        done, self._commit_done = self._commit_done, None
-        if done is not None:
-            failed = error or next((partition.error for partition in partitions if partition.error), None)
-            self._guard(done, failed)
 
     def _on_error(self, error: KafkaError) -> None:
         self._guard(self._client_error, error)

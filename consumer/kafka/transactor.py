@@ -46,9 +46,6 @@ Result = TransactionEnded | Ready | None
 class Sink(Protocol):
     """How outputs and offsets become durable: `Transactor`, or `AtLeastOnce`."""
 
-    wait: bool
-    """Nothing polls at the moment: do not wait for callbacks of the consumer."""
-
     @property
     def busy(self) -> bool: ...
     def rebuild(self) -> None: ...
@@ -84,7 +81,6 @@ class Transactor:
         group_metadata: Callable[[], Any | None],
         timeout_seconds: float,
     ) -> None:
-        self.wait = False
         self._make = make
         self._topic = topic
         self._group_metadata = group_metadata
