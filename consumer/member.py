@@ -30,7 +30,7 @@ GIVE_UP_SECONDS = 0.5
 STEP_SECONDS = 1.0
 
 log = get_logger("consumer.member")
-_WORK = (m.Submit, m.Retry, m.DeadLetter, m.Ask, m.Drain, m.End, m.Drop, m.Position)
+_WORK = (m.Open, m.Submit, m.Retry, m.DeadLetter, m.Ask, m.Drain, m.End, m.Drop, m.Position)
 
 
 class Member:

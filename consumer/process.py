@@ -325,7 +325,7 @@ class MemberProcess:
         self._reported = now
         machine = member.machine
         progress = {
-            number: (partition.committed, None if partition.sequence_number is None else partition.sequence_number + 1)
+            number: (partition.committed, None if (last := partition.history.sequence_number) is None else last + 1)
             for number, partition in machine.partitions.items()
             if partition.committed is not None
         }

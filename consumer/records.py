@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-__all__ = ["Headers", "Item", "OutRecord", "Record"]
+__all__ = ["Headers", "OutRecord", "Record"]
 
 Headers = list[tuple[str, bytes]]
 
@@ -29,22 +28,3 @@ class OutRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
-
-
-class Item(NamedTuple):
-    """Finished work that is published and committed as a whole: one checkpoint, or one closed batch.
-
-    It accounts for every delivered input offset from `first` to `last`, both included; what produced nothing has
-    no `outs` and still moves the offset. `records` is the number of input records
-    behind it, `timestamp_ms` the oldest one's timestamp (-1: it has none).
-    """
-
-    first: int
-    last: int
-    records: int
-    outs: Sequence[OutRecord]
-    size_bytes: int
-    sequence_number: int | None = None
-    ended_epoch: int | None = None
-    dead: bool = False
-    timestamp_ms: int = -1

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 
+from consumer.core.item import Item
 from consumer.core.machine import Machine
 from consumer.core.messages import Chunk, Failed, FailureKind, Outcome, Transact, TransactionEnded
 from consumer.metrics import Metrics, Series
-from consumer.records import Item
 from consumer.work.report import Tally
 
 
@@ -95,8 +95,8 @@ class Telemetry:
             if number in ends and done is not None:
                 lag = max(0, ends[number] - done)
                 self._metrics.set("lag_records", lag, topic=self._topic, partition=number)
-            if partition.sequence_number is not None:
-                following = partition.sequence_number + 1
+            if (last := partition.history.sequence_number) is not None:
+                following = last + 1
                 self._metrics.set("next_sequence_number", following, topic=self._topic, partition=number)
         return self._metrics.snapshot()
 

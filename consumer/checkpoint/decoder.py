@@ -88,6 +88,6 @@ def _summary(checkpoint: Any) -> Any:
 
 
 def _number(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value)
-    return value if type(value) is int else None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
+        value = int(value)
+    return value if type(value) is int and 0 <= value < 2**64 else None

@@ -17,10 +17,11 @@ from enum import Enum
 from itertools import islice
 from random import Random
 
+from consumer.core.item import Item
 from consumer.core.messages import Outcome, Transact
-from consumer.core.partition import Partition
+from consumer.core.partition import Partition, State
 from consumer.core.retry import Backoff
-from consumer.records import Item, OutRecord
+from consumer.records import OutRecord
 
 
 class Phase(Enum):
@@ -93,6 +94,26 @@ class Flusher:
             at = min(at, max(idle_at, self.linger_until))
         return max(self.not_before, at)
 
+    def ask_at(self, partition: Partition, *, full: bool, input_ready: bool) -> float | None:
+        """The time from which the reducer is to be asked about the partition's open batch; None: not now.
+
+        `full`: the memory budget is; `input_ready`: more input is ready, of whatever partition.
+        """
+        if partition.state is not State.RUNNING or not partition.batch_messages:
+            return None
+        if partition.asking or partition.closing:
+            return None
+        at = partition.batch_since + self.policy.max_seconds
+        if partition.batch_messages == partition.declined_at:
+            return at
+        if full:
+            return partition.batch_since
+        if partition.in_work:
+            return at
+        # While other partitions have input, a poll without this one's says little: its own linger must have passed.
+        quiet = partition.progressed_at + self.policy.linger_seconds if input_ready else 0.0
+        return min(at, max(quiet, self.linger_until))
+
     def begin(self, partitions: Iterable[Partition], now: float) -> Transact:
         """Take finished items of all partitions, whole items only, up to the limits."""
         outs: list[OutRecord] = []
@@ -112,9 +133,9 @@ class Flusher:
                 size += item.size_bytes
                 items += 1
             if items:
-                next_offset, metadata = partition.offsets_after(items)
-                offsets[partition.number] = (next_offset, metadata)
-                self.taken[partition.number] = Taken(partition.epoch, items, next_offset)
+                last = taken[-1]
+                offsets[partition.number] = (last.last + 1, last.history.encode())
+                self.taken[partition.number] = Taken(partition.epoch, items, last.last + 1)
         self.phase = Phase.SENDING
         self.started_at = now
         return Transact(outs, offsets, taken)

@@ -14,7 +14,8 @@ from consumer.core import messages as m
 from consumer.core import stops
 from consumer.core.budget import Budget
 from consumer.core.flush import Flusher, Phase
-from consumer.core.partition import Partition, State, below, decode_metadata
+from consumer.core.history import History
+from consumer.core.partition import Partition, State, below
 from consumer.core.policy import Policy
 from consumer.core.retrying import Retries
 
@@ -122,8 +123,8 @@ class Machine:
         if partition is None or partition.state is not State.LOCATING:
             return
         partition.committed = event.offset
-        partition.sequence_number, partition.ended_epoch = decode_metadata(event.metadata)
-        if self.policy.limits.reached(partition.sequence_number, partition.ended_epoch):
+        partition.history = History.decode(event.metadata)
+        if self.policy.limits.reached(partition.history.sequence_number, partition.history.ended_epoch):
             self.limit_reached = True
         if self.policy.positions:
             partition.state = State.POSITIONING
@@ -140,7 +141,7 @@ class Machine:
         """Fetch from `offset` on; a partition without one is new and starts at its beginning."""
         partition.position = offset or 0
         end = self.policy.limits.ends.get(partition.number)
-        if self.policy.limits.ended(partition.number, partition.sequence_number) or (
+        if self.policy.limits.ended(partition.number, partition.history.sequence_number) or (
             end is not None and partition.position >= end
         ):
             partition.state = State.ENDED
@@ -149,6 +150,8 @@ class Machine:
             partition.state = State.DRAINED
             return
         partition.state = State.RUNNING
+        history = partition.history if offset == partition.committed else partition.history.afresh()
+        self._emit(m.Open(partition.number, partition.epoch, history))
         self._emit(m.Seek(partition.number, offset))  # housekeeping resumes it
 
     def _revoking(self, event: m.Revoking, now: float) -> None:
@@ -282,7 +285,7 @@ class Machine:
         for partition in partitions:
             for offset in [at for at in partition.condemned if at < (partition.committed or 0)]:
                 del partition.condemned[offset]
-            if self.policy.limits.reached(partition.sequence_number, partition.ended_epoch):
+            if self.policy.limits.reached(partition.history.sequence_number, partition.history.ended_epoch):
                 self.limit_reached = True
 
     # ----------------------------------------------------------------------------------------------- ending
@@ -362,20 +365,7 @@ class Machine:
                 self._emit(m.Ask(partition.number, partition.epoch))
 
     def _ask_at(self, partition: Partition) -> float | None:
-        if partition.state is not State.RUNNING or not partition.batch_messages:
-            return None
-        if partition.asking or partition.closing:
-            return None
-        at = partition.batch_since + self.policy.flush.max_seconds
-        if partition.batch_messages == partition.declined_at:
-            return at
-        if self.budget.full:
-            return partition.batch_since
-        if partition.in_work:
-            return at
-        # While other partitions have input, a poll without this one's says little: its own linger must have passed.
-        quiet = partition.progressed_at + self.policy.flush.linger_seconds if self._input_ready else 0.0
-        return min(at, max(quiet, self.flusher.linger_until))
+        return self.flusher.ask_at(partition, full=self.budget.full, input_ready=self._input_ready)
 
     def _pause(self, now: float) -> None:
         """Fetch what the budget allows to be fetched; end where open batches fill it and are all declined."""

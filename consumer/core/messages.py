@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from consumer.records import Item, OutRecord, Record
+from consumer.core.history import History
+from consumer.core.item import Item
+from consumer.records import OutRecord, Record
 
 # ---------------------------------------------------------------------------------------------------- events
 
@@ -234,6 +236,15 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Open:
+    """A lane begins: the records of this epoch will come, the first of them right after this history."""
+
+    partition: int
+    epoch: int
+    history: History
+
+
+@dataclass(frozen=True, slots=True)
 class Seek:
     """Fetch from `offset` on (None: from the partition's beginning)."""
 
@@ -347,6 +358,7 @@ class Fail:
 Command = (
     Locate
     | Position
+    | Open
     | Seek
     | Pause
     | Resume

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import islice
 
+from consumer.core.history import History
+from consumer.core.item import Item
 from consumer.core.messages import Chunk
 from consumer.core.retry import Attempts
-from consumer.records import Item
-
-METADATA_VERSION = 1
 
 
 class State(Enum):
@@ -71,9 +68,8 @@ class Partition:
     """The reducer has closed the batch, and commits it."""
     declined_at: int = 0
     """Messages in the open batch when the reducer last declined to close it."""
-    sequence_number: int | None = None
-    """Highest sequence number among committed items."""
-    ended_epoch: int | None = None
+    history: History = field(default_factory=History)
+    """As of the last committed item."""
     attempts: dict[int, Attempts] = field(default_factory=dict)
     commit_attempts: Attempts | None = None
     """Of the reducer's commit of the open batch."""
@@ -139,24 +135,13 @@ class Partition:
             self.closing = False
             self.declined_at = 0
 
-    def offsets_after(self, items: int) -> tuple[int, str]:
-        """Next offset and metadata once the first `items` finished items are committed."""
-        sequence_number, ended_epoch = self.sequence_number, self.ended_epoch
-        last = -1
-        for item in islice(self.finished, items):
-            last = item.last
-            sequence_number = _highest(sequence_number, item.sequence_number)
-            ended_epoch = _highest(ended_epoch, item.ended_epoch)
-        return last + 1, encode_metadata(sequence_number, ended_epoch)
-
     def commit(self, items: int, next_offset: int, since: float) -> None:
         """The first `items` finished items are committed, by a transaction that began at `since`."""
         for _ in range(items):
             item = self.finished.popleft()
             self.finished_bytes -= item.size_bytes
             self.finished_messages -= max(1, len(item.outs))
-            self.sequence_number = _highest(self.sequence_number, item.sequence_number)
-            self.ended_epoch = _highest(self.ended_epoch, item.ended_epoch)
+            self.history = item.history
         self.committed = next_offset
         self.oldest_finished = max(self.oldest_finished, since)
 
@@ -191,34 +176,3 @@ def below(chunk: Chunk, end: int) -> Chunk:
     if chunk.offsets[-1] < end:
         return chunk
     return cut(chunk, 0, bisect_left(chunk.offsets, end))
-
-
-def encode_metadata(sequence_number: int | None, ended_epoch: int | None) -> str:
-    """The committed offset's metadata: versioned JSON, far below Kafka's limit of 4,096 bytes."""
-    fields: dict[str, int] = {"v": METADATA_VERSION}
-    if sequence_number is not None:
-        fields["seq"] = sequence_number
-    if ended_epoch is not None:
-        fields["epoch"] = ended_epoch
-    return json.dumps(fields, separators=(",", ":"))
-
-
-def decode_metadata(text: str) -> tuple[int | None, int | None]:
-    """(highest sequence number, highest ended epoch); missing or foreign metadata gives (None, None)."""
-    try:
-        fields = json.loads(text)
-    except ValueError:
-        return None, None
-    if not isinstance(fields, dict) or fields.get("v") != METADATA_VERSION:
-        return None, None
-    sequence_number, ended_epoch = fields.get("seq"), fields.get("epoch")
-    return (
-        sequence_number if type(sequence_number) is int else None,
-        ended_epoch if type(ended_epoch) is int else None,
-    )
-
-
-def _highest(left: int | None, right: int | None) -> int | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return max(left, right)

@@ -22,7 +22,7 @@ from consumer.limits import ended_epoch_of
 from consumer.reducer import Reducer
 from consumer.work.calls import FAILURES, Calls, maybe
 from consumer.work.job import Job
-from consumer.work.lane import Lane, Slot, Stage, single
+from consumer.work.lane import Lane, Slot, Stage
 from consumer.work.publish import Source, text_of
 from consumer.work.reducing import Reducing
 from consumer.work.report import Broken, Closed, Measured, Opened, Tally
@@ -49,6 +49,7 @@ class Bench:
         self._reducing: Reducing | None = None
         self._thread = threading.Thread(target=self._main, name="work", daemon=True)
         self._handlers: dict[type, Callable[[Any], None]] = {
+            m.Open: self._open_lane,
             m.Submit: self._submit,
             m.Retry: self._retry,
             m.DeadLetter: self._dead_letter,
@@ -129,11 +130,11 @@ class Bench:
 
     # ------------------------------------------------------------------------------------------------ commands
 
+    def _open_lane(self, command: m.Open) -> None:
+        self.lanes[command.partition] = Lane(command.partition, command.epoch, command.history)
+
     def _submit(self, command: m.Submit) -> None:
-        number = command.chunk.partition
-        lane = self.lanes.get(number)
-        if lane is None or lane.epoch != command.epoch:
-            lane = self.lanes[number] = Lane(number, command.epoch)
+        lane = self.lanes[command.chunk.partition]
         lane.condemned.update(command.condemned)
         lane.submit(command.chunk)
 
@@ -165,19 +166,13 @@ class Bench:
             self.outbox.put(m.Answered(lane.number, lane.epoch, declined))
 
     def _drain(self, command: m.Drain) -> None:
-        lane = self._lane(command)
-        if lane is None:
-            self.outbox.put(m.Drained(command.partition, command.epoch))
-            return
+        lane = self.lanes[command.partition]
         lane.draining, lane.ending = True, False
         lane.discard_queue()
         self._advance(lane)
 
     def _end(self, command: m.End) -> None:
-        lane = self._lane(command)
-        if lane is None:
-            self.outbox.put(m.Drained(command.partition, command.epoch))
-            return
+        lane = self.lanes[command.partition]
         lane.ending = True
         self._advance(lane)
 
@@ -378,7 +373,7 @@ class Bench:
             lane.processed_one(slot)
             self.tally.processed(slot)
             if self._reducing is None:
-                lane.emit(single(slot))
+                lane.emit_single(slot)
             elif not self._reducing.add(lane, slot):
                 return
         if lane.drained or lane.committing or lane.running:

@@ -9,8 +9,10 @@ from enum import Enum
 from typing import Any
 
 from consumer.checkpoint import Position
+from consumer.core.history import History
+from consumer.core.item import Item
 from consumer.core.messages import Chunk, Worked
-from consumer.records import Headers, Item, OutRecord, Record
+from consumer.records import Headers, OutRecord, Record
 from consumer.reducer import Batch
 from consumer.work.publish import size_of
 
@@ -60,8 +62,6 @@ class OpenBatch:
     asked_bytes: int = 0
     key: bytes | None = None
     headers: Headers | None = None
-    ended_epoch: int | None = None
-    sequence_number: int | None = None
     dead_letters: list[OutRecord] = field(default_factory=list)
     """Of checkpoints in the middle of the batch: published with it, since nothing else cuts a batch."""
 
@@ -71,10 +71,6 @@ class OpenBatch:
         if not self.count:
             self.timestamp_ms = slot.record.timestamp()[1]
         self.count += 1
-        if slot.sequence_number is not None:
-            self.sequence_number = max(slot.sequence_number, self.sequence_number or 0)
-        if slot.ended_epoch is not None:
-            self.ended_epoch = max(slot.ended_epoch, self.ended_epoch or 0)
         if slot.dead:
             self.dead_letters.extend(slot.outs)
             return
@@ -93,6 +89,8 @@ class Lane:
 
     number: int
     epoch: int
+    history: History
+    """As of the last record that was released."""
     queue: deque[Slot] = field(default_factory=deque)
     window: deque[Slot] = field(default_factory=deque)
     open: OpenBatch | None = None
@@ -154,13 +152,18 @@ class Lane:
         """The next slot in input order, if it is done."""
         return self.window[0] if self.window and self.window[0].stage is Stage.DONE else None
 
-    def emit(self, item: Item) -> None:
-        """One finished piece of work for the next report."""
-        self.items.append(item)
+    def emit(self, first: int, last: int, records: int, outs: list[OutRecord], at: int, dead: bool = False) -> None:
+        """One finished piece of work for the next report, up to the last released record."""
+        self.items.append(Item(first, last, records, outs, sum(map(size_of, outs)), self.history, dead, at))
+
+    def emit_single(self, slot: Slot) -> None:
+        """The finished work of one checkpoint by itself."""
+        self.emit(slot.offset, slot.offset, 1, slot.outs, slot.record.timestamp()[1], slot.dead)
 
     def processed_one(self, slot: Slot) -> None:
         """The window's head is through the worker; its raw input is done with."""
         self.window.popleft()
+        self.history = self.history.after(slot.sequence_number, slot.ended_epoch, slot.dead)
         self._done_with(slot)
         slot.checkpoint = None
 
@@ -209,13 +212,6 @@ class Lane:
         )
         self.items, self.processed, self.freed_bytes = [], 0, 0
         return report
-
-
-def single(slot: Slot) -> Item:
-    """The finished work of one checkpoint by itself."""
-    size = sum(map(size_of, slot.outs))
-    at = slot.record.timestamp()[1]
-    return Item(slot.offset, slot.offset, 1, slot.outs, size, slot.sequence_number, slot.ended_epoch, slot.dead, at)
 
 
 def estimate_bytes(message: Any) -> int:

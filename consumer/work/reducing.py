@@ -9,12 +9,11 @@ from typing import Any
 
 from consumer.errors import PolicyStop
 from consumer.failpoints import failpoint
-from consumer.records import Item
 from consumer.reducer import Batch, Reducer
 from consumer.work.calls import FAILURES, on_thread
 from consumer.work.job import Job
-from consumer.work.lane import Lane, OpenBatch, Slot, single
-from consumer.work.publish import Source, size_of, text_of
+from consumer.work.lane import Lane, OpenBatch, Slot
+from consumer.work.publish import Source, text_of
 
 COMMIT_THREADS = 32
 
@@ -47,7 +46,7 @@ class Reducing:
     def add(self, lane: Lane, slot: Slot) -> bool:
         """Take the slot into the batch; False: that made the reducer close it, and its commit is under way."""
         if not slot.messages and lane.open is None:
-            lane.emit(single(slot))  # part of no batch: its offset moves at once
+            lane.emit_single(slot)  # part of no batch: its offset moves at once
             return True
         if lane.open is None:
             lane.open = OpenBatch(Batch(self._job.context.input_topic, lane.number))
@@ -139,7 +138,5 @@ class Reducing:
             source = Source(self._job.context.input_topic, lane.number, first, last, batch.key, batch.headers)
             outs = self._job.publisher.records(list(results), source)
         outs.extend(batch.dead_letters)
-        size = sum(map(size_of, outs))
-        sequence_number, ended_epoch, at = batch.sequence_number, batch.ended_epoch, batch.timestamp_ms
-        lane.emit(Item(first, last, batch.count, outs, size, sequence_number, ended_epoch, timestamp_ms=at))
+        lane.emit(first, last, batch.count, outs, batch.timestamp_ms)
         lane.open = None

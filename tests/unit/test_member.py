@@ -9,11 +9,12 @@ from typing import Any, cast
 
 from consumer.core import messages as m
 from consumer.core.flush import FlushPolicy
+from consumer.core.item import Item
 from consumer.core.machine import Policy
 from consumer.kafka.source import Source
 from consumer.kafka.transactor import Ready, Result
 from consumer.member import Member
-from consumer.records import Item, OutRecord
+from consumer.records import OutRecord
 from consumer.telemetry import Telemetry
 from consumer.work.bench import Bench
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from consumer.core import messages as m
-from consumer.records import Item, OutRecord
+from consumer.core.history import History
+from consumer.core.item import Item
+from consumer.records import OutRecord
 
 if TYPE_CHECKING:
     from tests.unit.core.model import World
@@ -27,6 +29,7 @@ class Slot:
 class Lane:
     number: int
     epoch: int
+    history: History
     slots: deque[Slot] = field(default_factory=deque)
     batch: list[Slot] = field(default_factory=list)
     """Released into the open batch."""
@@ -60,12 +63,16 @@ class ModelBench:
     def handle(self, command: Any) -> None:  # noqa: C901, PLR0912 - one case per command
         number = command.chunk.partition if isinstance(command, m.Submit) else command.partition
         lane = self.lanes.get(number)
+        if isinstance(command, m.Open):
+            assert lane is None, "a lane that was never dropped"
+            self.lanes[number] = Lane(number, command.epoch, command.history)
+            return
         if lane is not None and lane.epoch != command.epoch:
             assert not isinstance(command, m.Submit), "a lane that was never dropped"
             lane = None
         match command:
-            case m.Submit(chunk, epoch, condemned):
-                lane = lane or self.lanes.setdefault(number, Lane(number, epoch))
+            case m.Submit(chunk, _, condemned):
+                assert lane is not None, "submitted to a lane that is not open"
                 assert not lane.draining, "submitted to a lane that drains"
                 assert not lane.ending, "submitted to a lane that ends"
                 lane.condemned |= condemned
@@ -74,8 +81,6 @@ class ModelBench:
                     self._discard(lane)
             case m.Drop():
                 self.lanes.pop(number, None) if lane else None
-            case m.Drain() | m.End() if lane is None:
-                self.world.outbox.append(m.Drained(number, command.epoch))
             case _ if lane is None or lane.drained:
                 pass
             case m.Retry(_, _, offset):
@@ -187,8 +192,9 @@ class ModelBench:
             slot = lane.slots.popleft()
             lane.processed += 1
             lane.freed += slot.record.size
+            lane.history = after(lane.history, slot.record, slot.dead)
             if not reduces or (slot.message is None and not lane.batch):
-                lane.items.append(self._item([slot]))
+                lane.items.append(self._item(lane, [slot]))
             else:
                 lane.batch.append(slot)
         self._report(lane)
@@ -221,19 +227,17 @@ class ModelBench:
             self.world.outbox.append(m.Failed(lane.number, lane.epoch, last, failures.pop(0), "no", "commit"))
             return
         lane.committing = ""
-        lane.items.append(self._item(lane.batch))
+        lane.items.append(self._item(lane, lane.batch))
         lane.batch = []
 
-    def _item(self, slots: list[Slot]) -> Item:
+    def _item(self, lane: Lane, slots: list[Slot]) -> Item:
         number = slots[0].record.number
         ok = [str(slot.message) for slot in slots if slot.message is not None]
         outs = [OutRecord("out", number, None, f"ok:{','.join(ok)}".encode(), [])] if ok else []
         outs += [OutRecord("dlq", number, None, f"dead:{slot.record.at}".encode(), []) for slot in slots if slot.dead]
         first, last = slots[0].record, slots[-1].record
-        ended = max((slot.record.epoch for slot in slots if slot.record.end_of_epoch), default=None)
-        sequence = max(slot.record.sequence_number for slot in slots)
         size = OUT_BYTES * len(outs)
-        return Item(first.at, last.at, len(slots), outs, size, sequence, ended, slots[0].dead)
+        return Item(first.at, last.at, len(slots), outs, size, lane.history, slots[0].dead)
 
     def _report(self, lane: Lane) -> None:
         size = sum(OUT_BYTES for slot in lane.batch if slot.message is not None)
@@ -251,3 +255,7 @@ class ModelBench:
         if lane.processed or lane.items or lane.past_limit:
             self.world.outbox.append(report)
         lane.items, lane.processed, lane.freed = [], 0, 0
+
+
+def after(history: History, record: Any, dead: bool) -> History:
+    return history.after(record.sequence_number, record.epoch if record.end_of_epoch else None, dead)

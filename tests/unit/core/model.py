@@ -14,12 +14,14 @@ from typing import Any
 
 from consumer.core import messages as m
 from consumer.core.flush import FlushPolicy, Phase
+from consumer.core.history import History
+from consumer.core.item import Item
 from consumer.core.machine import Machine, Policy
 from consumer.core.partition import State
 from consumer.core.retry import Backoff
 from consumer.limits import Limits
-from consumer.records import Item, OutRecord
-from tests.unit.core.lanes import ModelBench
+from consumer.records import OutRecord
+from tests.unit.core.lanes import ModelBench, after
 
 POLICY = Policy(
     topic="in",
@@ -300,6 +302,7 @@ class World:
             if (number, record.at) not in self.filtered:
                 log.published.append(("ok", record.at))
             log.committed = record.at + 1
+            log.metadata = after(History.decode(log.metadata), record, dead=False).encode()
 
     def commands(self, count: int | None = None) -> None:
         """The work thread takes in commands."""
@@ -379,6 +382,10 @@ class World:
             assert inputs, "a commit that moves nothing"
             assert next_offset == inputs[-1] + 1, "a commit past the last record that was delivered"
             assert not {(number, at) for kind, at in outs if kind == "ok"} & self.poison
+            history = History.decode(log.metadata)
+            for record in log.after(log.committed or 0)[: len(inputs)]:
+                history = after(history, record, dead=("dead", record.at) in outs)
+            assert History.decode(metadata) == history, "the metadata is not of what is committed with it"
             log.published += outs
             log.committed, log.metadata = next_offset, metadata
         assert {out.partition for out in transaction.outs} <= set(transaction.offsets)

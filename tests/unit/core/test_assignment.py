@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from consumer.core import messages as m
+from consumer.core.history import History
+from consumer.core.item import Item
 from consumer.core.partition import State
-from consumer.records import Item
 from tests.unit.core.model import POLICY, World, running
 
 
@@ -27,22 +28,24 @@ def worked(world: World, records: int = 3) -> World:
 def test_an_assigned_partition_is_located_sought_and_then_fetched() -> None:
     world = World(partitions=1)
     assert world.machine.handle(m.Assigned([0]), 0.0) == [m.Locate(0, 1)]
-    assert world.machine.handle(m.Located(0, 1, 42, ""), 0.0) == [m.Seek(0, 42), m.Resume([0])]
+    assert world.machine.handle(m.Located(0, 1, 42, ""), 0.0) == [m.Open(0, 1, History()), m.Seek(0, 42), m.Resume([0])]
 
 
 def test_a_partition_without_an_offset_starts_at_its_beginning() -> None:
     world = World(partitions=1)
     world.machine.handle(m.Assigned([0]), 0.0)
-    assert world.machine.handle(m.Located(0, 1, None, ""), 0.0)[0] == m.Seek(0, None)
+    assert world.machine.handle(m.Located(0, 1, None, ""), 0.0)[1] == m.Seek(0, None)
 
 
 @pytest.mark.parametrize(("wanted", "start"), [(17, 17), (None, 42), (0, 0)])
 def test_a_reducer_that_keeps_its_own_progress_decides_where_to_start(wanted: int | None, start: int) -> None:
     world = World(dataclasses.replace(POLICY, reduces=True, positions=True), partitions=1)
     world.machine.handle(m.Assigned([0]), 0.0)
-    assert world.machine.handle(m.Located(0, 1, 42, ""), 0.0) == [m.Position(0, 1)]
+    known = History(9, 2, 3, 7, 1)
+    assert world.machine.handle(m.Located(0, 1, 42, known.encode()), 0.0) == [m.Position(0, 1)]
     assert world.machine.handle(m.Positioned(0, 9, 1), 0.0) == [], "an old epoch"
-    assert world.machine.handle(m.Positioned(0, 1, wanted), 0.0)[0] == m.Seek(0, start)
+    history = known if start == 42 else known.afresh()
+    assert world.machine.handle(m.Positioned(0, 1, wanted), 0.0)[:2] == [m.Open(0, 1, history), m.Seek(0, start)]
     assert world.machine.handle(m.Positioned(0, 1, 5), 0.0) == [], "once"
 
 

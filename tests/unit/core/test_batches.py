@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from consumer.core import messages as m
-from consumer.records import Item
+from consumer.core.history import History
+from consumer.core.item import Item
 from tests.unit.core.model import POLICY, World
 
 LINGER, OLD = POLICY.flush.linger_seconds, POLICY.flush.max_seconds
@@ -27,7 +28,7 @@ def grow(world: World, messages: int, number: int = 0, items: int = 0) -> None:
     at = world.logs[number].end - 1
     world.filtered.add((number, at))
     world.handle(m.Records(world.fetched(1, [number]), more=True))
-    done = [Item(partition.delivered[0], at - 1, len(partition.delivered) - 1, [], 0)] if items else []
+    done = [Item(partition.delivered[0], at - 1, len(partition.delivered) - 1, [], 0, History(at - 1))] if items else []
     world.handle(m.Worked(number, partition.epoch, done, 1, 40, messages, 10 * messages))
 
 
@@ -139,7 +140,7 @@ def test_not_asked_while_it_is_being_closed() -> None:
     world.handle(m.Answered(0, 1, declined=False))
     world.advance(10 * OLD)
     assert asks(world) == [0]
-    world.handle(m.Worked(0, 1, [Item(0, 0, 1, [], 0)], 0, 0, 0, 0))
+    world.handle(m.Worked(0, 1, [Item(0, 0, 1, [], 0, History(0))], 0, 0, 0, 0))
     grow(world, 1)
     world.end_transaction(m.Outcome.COMMITTED)
     world.handle(m.Records([]))

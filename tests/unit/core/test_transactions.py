@@ -8,7 +8,8 @@ import json
 import pytest
 
 from consumer.core import messages as m
-from consumer.core.partition import OrderError, State, decode_metadata, encode_metadata
+from consumer.core.history import History
+from consumer.core.partition import OrderError, State
 from consumer.errors import ExitCode
 from tests.unit.core.model import POLICY, World
 
@@ -424,7 +425,7 @@ def test_metadata_travels_with_the_offset() -> None:
     world.restart()
     world.assign(0)
     world.place()
-    assert world.machine.partitions[0].sequence_number == 2
+    assert world.machine.partitions[0].history.sequence_number == 2
 
 
 def test_metadata_covers_only_what_is_committed_with_it() -> None:
@@ -432,19 +433,5 @@ def test_metadata_covers_only_what_is_committed_with_it() -> None:
     transaction = world.transaction
     assert transaction is not None
     offset, metadata = transaction.offsets[0]
-    assert decode_metadata(metadata) == (offset - 1, None)
+    assert History.decode(metadata) == History(offset - 1)
     assert offset < 8
-
-
-@pytest.mark.parametrize(
-    "foreign",
-    ["", "x", "[]", "1", '{"v":2,"seq":1}', '{"seq":1}', '{"v":1,"seq":true}', '{"v":1,"seq":"1"}', '{"v":1}'],
-)
-def test_missing_or_foreign_metadata_tells_nothing(foreign: str) -> None:
-    assert decode_metadata(foreign) == (None, None)
-
-
-def test_metadata_is_small() -> None:
-    text = encode_metadata(2**64 - 1, 2**64 - 1)
-    assert decode_metadata(text) == (2**64 - 1, 2**64 - 1)
-    assert len(text) < 100

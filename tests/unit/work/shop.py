@@ -12,9 +12,11 @@ from typing import Any, Self
 
 from consumer.checkpoint import Position
 from consumer.core import messages as m
+from consumer.core.history import History
+from consumer.core.item import Item
 from consumer.errors import DecodeError, SchemaViolation
 from consumer.limits import Limits
-from consumer.records import Headers, Item, OutRecord
+from consumer.records import Headers, OutRecord
 from consumer.reducer import Batch, Reducer
 from consumer.work.bench import Bench
 from consumer.work.job import Job
@@ -25,6 +27,7 @@ from consumer.worker import Context, Worker
 SECONDS = 5.0
 """How long a report is waited for before the test fails."""
 MAX_BYTES = 2000
+NOTHING = History()
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class Shop:
         )
         self.outbox: SimpleQueue[Any] = SimpleQueue()
         self.bench = Bench(job, self.outbox)
+        self.opened: set[tuple[int, int]] = set()
         self.items: dict[int, list[Item]] = {}
         self.processed: dict[int, int] = {}
         self.freed: dict[int, int] = {}
@@ -140,7 +144,14 @@ class Shop:
             value if isinstance(value, FakeRecord) else FakeRecord(at, _bytes(value), number)
             for at, value in enumerate(values, start)
         ]
+        if (number, epoch) not in self.opened:
+            self.open(number, epoch)
         self.bench.post([m.Submit(chunk_of(records), epoch, condemned or {})])
+
+    def open(self, number: int = 0, epoch: int = 1, history: History = NOTHING) -> None:
+        """Begin a lane; a first `submit` does it as well."""
+        self.opened.add((number, epoch))
+        self.post(m.Open(number, epoch, history))
 
     def post(self, *commands: m.Command) -> None:
         self.bench.post(commands)

@@ -115,4 +115,4 @@ def test_a_last_checkpoint_that_the_broker_refused_still_ends_the_run() -> None:
         shop.submit([0, 1], condemned={1: "too large"})
         assert shop.until(past).met_limit
         items = shop.until_items(2)
-    assert items[1].sequence_number == 1
+    assert items[1].history.sequence_number == 1

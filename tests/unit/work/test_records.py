@@ -190,7 +190,7 @@ def test_a_condemned_offset_is_dead_lettered_unworked() -> None:
     headers = headers_of(items[1].outs[0])
     assert headers[ERRORS + "exception.message"] == b"delivery: INVALID_RECORD: no"
     assert headers[ERRORS + "stage"] == b"publish"
-    assert items[1].sequence_number == 1, "its number counts as seen"
+    assert items[1].history.sequence_number == 1, "its number counts as seen"
 
 
 def test_a_dead_letter_keeps_its_place() -> None:

@@ -192,7 +192,7 @@ def test_what_commit_returns_is_published() -> None:
     assert (one.value, one.key, one.partition) == (b"12", b"key 7", 2)
     assert headers_of(one) == {"checkpoint-source": b"in/2/5-7", "checkpoint-part": b"1/2", "traceparent": b"t7"}
     assert (two.value, two.key, headers_of(two)["checkpoint-part"]) == (b"x", b"k", b"2/2")
-    assert item.sequence_number == 7
+    assert item.history.sequence_number == 7
 
 
 @pytest.mark.parametrize("nothing", [None, []])
@@ -500,7 +500,7 @@ def test_a_dead_checkpoint_counts_as_seen() -> None:
         shop.until_processed(3)
         shop.post(m.End(0, 1))
         (item,) = shop.until_items(1)
-    assert item.sequence_number == 3
+    assert item.history.sequence_number == 3
 
 
 def test_start_offset_is_asked_on_the_work_thread() -> None:
@@ -521,4 +521,4 @@ def test_the_end_of_an_epoch_travels_with_the_batch() -> None:
         assert shop.until(lambda report: isinstance(report, m.Worked) and report.past_limit).met_limit
         shop.post(m.End(0, 1))
         (item,) = shop.until_items(1)
-    assert (item.ended_epoch, item.last) == (4, 1)
+    assert (item.history.ended_epoch, item.last) == (4, 1)

@@ -28,7 +28,7 @@ def test_one_after_another_in_input_order() -> None:
     assert [item.first for item in items] == [*range(5, 15), 100, 101, 102]
     assert all(item.first == item.last and item.records == 1 for item in items)
     assert shop.values() == [b"%d" % number for number in range(13)]
-    assert [item.sequence_number for item in items] == list(range(13))
+    assert [item.history.sequence_number for item in items] == list(range(13))
     assert shop.freed[0] == sum(len(str(number)) for number in range(13))
 
 
@@ -399,6 +399,8 @@ def test_end_waits_for_retries() -> None:
 
 def test_a_lane_that_never_had_anything_is_drained_at_once() -> None:
     with Shop(Plain()) as shop:
+        shop.open(3, 9)
+        shop.open(4, 8)
         shop.post(m.Drain(3, 9), m.End(4, 8))
         assert shop.until(m.Drained) == m.Drained(3, 9)
         assert shop.until(m.Drained) == m.Drained(4, 8)

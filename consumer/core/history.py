@@ -1,0 +1,111 @@
+"""What a group knows of one partition's past: it travels in the metadata of the committed offset."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+__all__ = ["RATIO_RECORDS", "SEEN_NUMBERS", "DeadLetterLimits", "History", "mark"]
+
+RATIO_RECORDS = 1_000
+"""The records that `CONSUMER_DLQ__MAX_RATIO` looks back on."""
+SEEN_NUMBERS = 8_192
+"""A number this far below the highest, or farther, is not known as seen."""
+
+_RATIO_MASK = (1 << RATIO_RECORDS) - 1
+_SEEN_MASK = (1 << SEEN_NUMBERS) - 1
+_Whole = Annotated[int, Meta(ge=0)]
+
+
+class _DeadWire(msgspec.Struct):
+    run: _Whole
+    last: Annotated[str, Meta(pattern="^[0-9a-f]{1,250}$")]
+
+
+class _Wire(msgspec.Struct, omit_defaults=True):
+    """The metadata's JSON, below 2,000 bytes whatever it holds. Keys of later versions of `v` 1 are not read."""
+
+    v: Literal[1]
+    seq: _Whole | None = None
+    epoch: _Whole | None = None
+    dead: _DeadWire | None = None
+    seen: Annotated[bytes, Meta(max_length=SEEN_NUMBERS // 8)] = b""
+
+
+_decoder = msgspec.json.Decoder(_Wire)
+
+
+class History(NamedTuple):
+    """One partition's past as of one finished record; the empty one knows nothing. Immutable."""
+
+    sequence_number: int | None = None
+    """The highest one read."""
+    ended_epoch: int | None = None
+    """The highest epoch whose last checkpoint was read."""
+    dead_run: int = 0
+    """Consecutive dead letters up to here."""
+    dead_window: int = 0
+    """Bit i: the record i records ago became a dead letter."""
+    seen: int = 0
+    """Bit i: `sequence_number` - i was read; 0 where this is not kept (only `skip_repeats` needs it)."""
+
+    def after(self, number: int | None, ended_epoch: int | None, dead: bool) -> History:
+        """The history once one more record is finished; runs once per record."""
+        highest, epoch, window, seen = self.sequence_number, self.ended_epoch, self.dead_window, self.seen
+        if window or dead:
+            window = (window << 1 | dead) & _RATIO_MASK
+        if number is None:
+            number = highest
+        elif highest is not None:
+            if seen:
+                seen = mark(seen, number - highest)
+            number = max(number, highest)
+        if ended_epoch is None or (epoch is not None and epoch > ended_epoch):
+            ended_epoch = epoch
+        return History(number, ended_epoch, self.dead_run + 1 if dead else 0, window, seen)
+
+    def keeping_seen(self, keep: bool) -> History:
+        """The same, from here on with or without the numbers that were seen."""
+        return self._replace(seen=(self.seen or 1) if keep else 0)
+
+    def afresh(self) -> History:
+        """For a start elsewhere than at the committed offset: what comes is neither a repeat nor behind a gap."""
+        return self._replace(sequence_number=None, seen=0)
+
+    def encode(self) -> str:
+        """As the committed offset's metadata."""
+        dead = _DeadWire(self.dead_run, f"{self.dead_window:x}") if self.dead_window else None
+        seen = self.seen if self.sequence_number is not None else 0
+        numbers = seen.to_bytes((seen.bit_length() + 7) // 8, "big")
+        return msgspec.json.encode(_Wire(1, self.sequence_number, self.ended_epoch, dead, numbers)).decode()
+
+    @classmethod
+    def decode(cls, metadata: str) -> History:
+        """From a committed offset's metadata; missing, foreign or damaged metadata knows nothing."""
+        try:
+            wire = _decoder.decode(metadata)
+        except (msgspec.DecodeError, UnicodeError):
+            return cls()
+        dead = wire.dead or _DeadWire(0, "0")
+        return cls(wire.seq, wire.epoch, dead.run, int(dead.last, 16), int.from_bytes(wire.seen, "big"))
+
+
+class DeadLetterLimits(NamedTuple):
+    """`CONSUMER_DLQ__MAX_CONSECUTIVE` and `MAX_RATIO`; 0 allows none, a ratio of 1 is no limit."""
+
+    max_consecutive: int = 10
+    max_ratio: float = 0.01
+
+    def refuses(self, history: History) -> bool:
+        """Whether the dead letter that this history ends with is one too many."""
+        dead = history.dead_window.bit_count()
+        return history.dead_run > self.max_consecutive or dead > round(self.max_ratio * RATIO_RECORDS, 6)
+
+
+def mark(seen: int, distance: int) -> int:
+    """`seen` with one more number, `distance` above (or not above) the highest so far; bit 0 is the new highest."""
+    if distance > 0:
+        return (seen << min(distance, SEEN_NUMBERS) | 1) & _SEEN_MASK
+    return seen | 1 << -distance if -distance < SEEN_NUMBERS else seen
