@@ -21,7 +21,9 @@ from typing import Any
 from consumer import log as logs
 from consumer.checkpoint import decoder_for
 from consumer.core import messages as m
+from consumer.core.audit import SequencePolicy
 from consumer.core.flush import FlushPolicy
+from consumer.core.history import DeadLetterLimits
 from consumer.core.machine import Policy
 from consumer.core.retry import Backoff
 from consumer.errors import ExitCode, Stop, TransientError
@@ -150,6 +152,8 @@ class MemberProcess:
             publisher=Publisher(default, by_type),
             dead_letters=DeadLetters(dlq.name, dlq.partitions, dlq.max_bytes, settings.group_id, settings.input_topic),
             limits=self._limits,
+            sequence=SequencePolicy(settings.sequence.policy, settings.sequence.partitioning, self._partitions),
+            dead_letter_limits=DeadLetterLimits(settings.dlq.max_consecutive, settings.dlq.max_ratio),
             context=Context(settings.group_id, self._spec.index, settings.input_topic),
             max_in_flight=settings.max_in_flight,
             max_messages=settings.batch.max_messages,
@@ -201,6 +205,7 @@ class MemberProcess:
             retry_elapsed_seconds=retry.max_elapsed_seconds,
             reduces=reducer is not None,
             positions=reducer is not None and type(reducer).start_offset is not Reducer.start_offset,
+            stop_seconds=DRAIN_SHARE * settings.shutdown.timeout_seconds,
             limits=self._limits,
         )
 

@@ -73,6 +73,8 @@ class Telemetry:
             self._metrics.inc("records_processed_total", count, outcome=outcome)
         for error, count in tally.dead_letters.items():
             self._metrics.inc("dead_letters_total", count, error=error)
+        for kind, count in tally.anomalies.items():
+            self._metrics.inc("sequence_anomalies_total", count, kind=kind)
         for duration in tally.durations:
             self._metrics.observe("processing_seconds", duration)
 

@@ -35,6 +35,7 @@ class Machine:
         self.budget = Budget(policy.memory_bytes)
         self.stop_deadline: float | None = None
         self.finished = False
+        self._end_with: m.Finish | m.Fail = m.Finish()
         self.limit_reached = False
         self._epochs = 0
         self._input_ready = False
@@ -53,6 +54,7 @@ class Machine:
             m.Answered: self._answered,
             m.Drained: self._drained,
             m.Failed: self._failed,
+            m.Halted: self._halted,
             m.Tick: lambda event, now: None,
             m.Stop: self._stop,
             m.LimitReached: self._limit_reached,
@@ -309,6 +311,11 @@ class Machine:
             partition.state = State.ENDING
             self._emit(m.End(partition.number, partition.epoch))
 
+    def _halted(self, event: m.Halted, now: float) -> None:
+        if self._current(event.partition, event.epoch) is not None and self.stop_deadline is None:
+            self._end_with = event.fail
+            self._stop(m.Stop(now + self.policy.stop_seconds), now)
+
     def _stop_fetching(self, partition: Partition) -> None:
         if not partition.paused:
             partition.paused = True
@@ -346,7 +353,7 @@ class Machine:
         stopping = self.stop_deadline is not None and not self.finished
         if stopping and (self.drained(list(self.partitions)) or now >= (self.stop_deadline or 0.0)):
             self.finished = True
-            self._emit(m.Finish())
+            self._emit(self._end_with)
 
     def _due_at(self) -> float | None:
         idle_at = None

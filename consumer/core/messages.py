@@ -150,6 +150,15 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Halted:
+    """A policy holds this partition for good: `fail` ends the member once all that can be finished is published."""
+
+    partition: int
+    epoch: int
+    fail: Fail
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed."""
 
@@ -209,6 +218,7 @@ Event = (
     | Answered
     | Drained
     | Failed
+    | Halted
     | Tick
     | Stop
     | LimitReached

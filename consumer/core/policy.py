@@ -23,4 +23,6 @@ class Policy:
     """There is a reducer: batches are open until it closes them."""
     positions: bool = False
     """The reducer has a `start_offset` of its own."""
+    stop_seconds: float = 7.0
+    """For finishing and publishing when a policy ends the member."""
     limits: Limits = field(default_factory=Limits)

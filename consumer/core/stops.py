@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from consumer.core.audit import Anomaly
+from consumer.core.history import RATIO_RECORDS, DeadLetterLimits
 from consumer.core.messages import Fail, OutOfRange
 from consumer.core.partition import Partition
 from consumer.errors import ExitCode
@@ -44,6 +46,26 @@ def transient(where: str, seconds: float, error: str) -> Fail:
     return _policy(
         f"{where} failed for {seconds:.0f} s (CONSUMER_RETRY__MAX_ELAPSED_SECONDS) with {error}: mend what it depends "
         "on and start again; nothing was skipped"
+    )
+
+
+def dead_letters(where: str, error: str, limits: DeadLetterLimits) -> Fail:
+    """One dead letter more would pass a limit."""
+    return _policy(
+        f"{where} failed with {error}, and one more dead letter would pass CONSUMER_DLQ__MAX_CONSECUTIVE="
+        f"{limits.max_consecutive} or CONSUMER_DLQ__MAX_RATIO={limits.max_ratio:g} of the last {RATIO_RECORDS} "
+        "records: see what failed with `dlq list`, mend the cause and start again; `dlq resume` lets the count begin "
+        "anew; nothing was skipped"
+    )
+
+
+def sequence(where: str, anomaly: Anomaly) -> Fail:
+    """A number did not come where it belongs, and the policy is to stop."""
+    expected = f"above {anomaly.highest}" if anomaly.expected is None else str(anomaly.expected)
+    return _policy(
+        f"{where} holds checkpoint {anomaly.number}, a {anomaly.kind}: expected was {expected} "
+        "(CONSUMER_SEQUENCE__POLICY=stop): mend the input and start again, or go past it with "
+        "CONSUMER_SEQUENCE__POLICY=report; nothing was skipped"
     )
 
 

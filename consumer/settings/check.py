@@ -30,9 +30,6 @@ _OPTIONS_THAT_RUN_CODE = ("plugin.library.paths", "sasl.kerberos.kinit.cmd", "ss
 
 # A setting whose feature is not built yet, and the values other than its default that turn the feature off.
 _NOT_BUILT: Mapping[str, tuple[Any, ...]] = {
-    "sequence.policy": ("ignore",),
-    "dlq.max_consecutive": (),
-    "dlq.max_ratio": (),
     "watchdog.call_seconds": (),
     "watchdog.stuck_seconds": (),
 }

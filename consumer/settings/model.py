@@ -24,11 +24,12 @@ __all__ = ["PREFIX", "KafkaSettings", "SchemaSettings", "Settings", "as_text", "
 PREFIX = "CONSUMER_"
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1, description="a whole number of 1 or more")]
+CountOrNone = Annotated[int, Meta(ge=0, le=2**31 - 1, description="a whole number of 0 or more")]
 Size = Annotated[int, Meta(ge=1, le=2**62, description="a whole number of bytes of 1 or more")]
 Pause = Annotated[float, Meta(ge=0, le=10**9, description="a number of seconds, 0 or more")]
 Duration = Annotated[float, Meta(gt=0, le=10**9, description="a number of seconds above 0")]
 Factor = Annotated[float, Meta(ge=1, le=1000, description="a number of 1 or more")]
-Ratio = Annotated[float, Meta(gt=0, le=1, description="a number above 0 and up to 1")]
+Ratio = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="a port from 1 to 65535, or 0 for off")]
 Name = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="at most 249 of the characters a-z A-Z 0-9 . _ -")
@@ -95,7 +96,7 @@ class RetrySettings(_Group, frozen=True):
 class DlqSettings(_Group, frozen=True):
     """Limits to dead letters, counted per partition."""
 
-    max_consecutive: Count = 10
+    max_consecutive: CountOrNone = 10
     max_ratio: Ratio = 0.01
 
 

@@ -17,13 +17,14 @@ from typing import Any
 
 from consumer.checkpoint import sequence_number_of
 from consumer.core import messages as m
-from consumer.errors import PermanentError, PolicyStop, Stop, TransientError
+from consumer.errors import Stop
 from consumer.limits import ended_epoch_of
 from consumer.reducer import Reducer
-from consumer.work.calls import FAILURES, Calls, maybe
+from consumer.work.calls import FAILURES, Calls, kind_of, maybe
+from consumer.work.gate import Gate
 from consumer.work.job import Job
 from consumer.work.lane import Lane, Slot, Stage
-from consumer.work.publish import Source, text_of
+from consumer.work.publish import Source, described
 from consumer.work.reducing import Reducing
 from consumer.work.report import Broken, Closed, Measured, Opened, Tally
 from consumer.worker import Worker
@@ -44,6 +45,7 @@ class Bench:
         self._inbox: deque[m.Command | None] = deque()
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
+        self._gate = Gate(job)
         self._running = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._reducing: Reducing | None = None
@@ -131,7 +133,9 @@ class Bench:
     # ------------------------------------------------------------------------------------------------ commands
 
     def _open_lane(self, command: m.Open) -> None:
-        self.lanes[command.partition] = Lane(command.partition, command.epoch, command.history)
+        history = command.history.keeping_seen(self.job.sequence.skips)
+        audit = self.job.sequence.audit(command.partition, history)
+        self.lanes[command.partition] = Lane(command.partition, command.epoch, history, audit)
 
     def _submit(self, command: m.Submit) -> None:
         lane = self.lanes[command.chunk.partition]
@@ -203,15 +207,14 @@ class Bench:
                 if self._running >= self.job.max_in_flight or not lane.startable():
                     break
                 slot = lane.start()
+                # To the end of the line: none may take every place that becomes free.
+                self.lanes[lane.number] = self.lanes.pop(lane.number)
                 if slot.checkpoint is not None or self._begin(lane, slot):
                     self._launch(lane, slot)
                 if self._inbox or time.perf_counter() - started > REPORT_SECONDS:
                     break
             self._report(lane)
             more = more or (lane.startable() and self._running < self.job.max_in_flight)
-        if self.lanes:  # the next turn begins with the next lane: none may take every place that becomes free
-            first = next(iter(self.lanes))
-            self.lanes[first] = self.lanes.pop(first)
         return more or bool(self._inbox)
 
     def _begin(self, lane: Lane, slot: Slot) -> bool:
@@ -227,7 +230,8 @@ class Bench:
         finally:
             self.tally.spend("decode", since)
         slot.checkpoint = checkpoint
-        if self.job.limits.bounded and not self._within_limits(lane, slot):
+        if not self._gate.admits(lane, slot, self.tally):
+            self._advance(lane)
             return False
         reason = lane.condemned.pop(slot.offset, None)
         if reason is None:
@@ -237,26 +241,6 @@ class Bench:
         self._bury(lane, slot, 1)
         self._advance(lane)
         return False
-
-    def _within_limits(self, lane: Lane, slot: Slot) -> bool:
-        """Whether the slot is part of a bounded run; the lane ends with it, or before it."""
-        limits = self.job.limits
-        try:
-            past = limits.past(slot.checkpoint)
-        except FAILURES as error:
-            raise PolicyStop(
-                f"the until predicate failed for {self.job.context.input_topic}/{lane.number} offset {slot.offset}: "
-                f"{type(error).__name__}: {text_of(error)}; nothing was skipped: mend it and start again"
-            ) from error
-        if past:
-            lane.cut_off()
-            lane.discard_last()
-            self._advance(lane)
-            return False
-        lane.met_limit = lane.met_limit or limits.reached(slot.sequence_number, slot.ended_epoch)
-        if limits.ended(lane.number, slot.sequence_number):
-            lane.cut_off()
-        return True
 
     def _launch(self, lane: Lane, slot: Slot) -> None:
         if self._calls.inline:
@@ -341,25 +325,15 @@ class Bench:
         if isinstance(error, Stop):
             self.outbox.put(Broken(error))
             return
-        kind = (
-            m.FailureKind.TRANSIENT
-            if isinstance(error, TransientError)
-            else m.FailureKind.PERMANENT
-            if isinstance(error, PermanentError)
-            else m.FailureKind.RETRIABLE
-        )
-        text = f"{type(error).__name__}: {text_of(error)}"[:500]
         if not lane.dropped:
-            self.outbox.put(m.Failed(lane.number, lane.epoch, offset, kind, text, stage))
+            self.outbox.put(m.Failed(lane.number, lane.epoch, offset, kind_of(error), described(error), stage))
         self._advance(lane)
 
     def _bury(self, lane: Lane, slot: Slot, attempts: int) -> None:
-        error = slot.error if slot.error is not None else "unknown"
-        slot.outs = [self.job.dead_letters.record(slot.record, error, slot.failed_stage, attempts)]
+        slot.outs = [self.job.dead_letters.record(slot.record, slot.error, slot.failed_stage, attempts)]
         slot.dead = True
         slot.messages = []
         slot.stage = Stage.DONE
-        self.tally.dead(type(error).__name__ if isinstance(error, BaseException) else "refused")
 
     # -------------------------------------------------------------------------------------------------- releasing
 
@@ -368,6 +342,8 @@ class Bench:
         if lane.dropped:
             return
         while not lane.committing and not lane.commit_failed and (slot := lane.release_head()) is not None:
+            if not self._gate.releases(lane, slot):
+                break
             if self._reducing is not None and not self._reducing.ready_for(lane, slot):
                 return  # a batch is being committed; its end calls again
             lane.processed_one(slot)
@@ -391,5 +367,10 @@ class Bench:
         self._wake.set()
 
     def _report(self, lane: Lane) -> None:
-        if not lane.dropped and (report := lane.report()) is not None:
+        if lane.dropped:
+            return
+        if (report := lane.report()) is not None:
             self.outbox.put(report)
+        if lane.halted is not None:
+            self.outbox.put(m.Halted(lane.number, lane.epoch, lane.halted))
+            lane.halted = None

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
+from consumer.core.messages import FailureKind
+from consumer.errors import PermanentError, TransientError
 from consumer.worker import Worker
 
 FAILURES = (Exception, SystemExit, asyncio.CancelledError)
@@ -69,6 +71,13 @@ def _contained(function: Callable[[Any], Any], argument: Any) -> Any:
         return function(argument)
     except StopIteration as error:
         raise RuntimeError(f"{function.__qualname__} raised StopIteration") from error
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """How the state machine is to treat what was raised."""
+    if isinstance(error, TransientError):
+        return FailureKind.TRANSIENT
+    return FailureKind.PERMANENT if isinstance(error, PermanentError) else FailureKind.RETRIABLE
 
 
 async def maybe(result: Awaitable[None] | None) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from consumer.checkpoint import Position
+from consumer.core.audit import SequencePolicy
+from consumer.core.history import DeadLetterLimits
 from consumer.limits import Limits
 from consumer.reducer import Reducer
 from consumer.work.publish import DeadLetters, Publisher
@@ -27,6 +29,8 @@ class Job:
     publisher: Publisher
     dead_letters: DeadLetters
     limits: Limits
+    sequence: SequencePolicy
+    dead_letter_limits: DeadLetterLimits
     context: Context
     max_in_flight: int
     max_messages: int

@@ -9,9 +9,10 @@ from enum import Enum
 from typing import Any
 
 from consumer.checkpoint import Position
+from consumer.core.audit import Audit
 from consumer.core.history import History
 from consumer.core.item import Item
-from consumer.core.messages import Chunk, Worked
+from consumer.core.messages import Chunk, Fail, Worked
 from consumer.records import Headers, OutRecord, Record
 from consumer.reducer import Batch
 from consumer.work.publish import size_of
@@ -35,13 +36,15 @@ class Slot:
     size_bytes: int
     stage: Stage = Stage.QUEUED
     checkpoint: Any = None
-    error: BaseException | str | None = None
+    error: BaseException | str = ""
     failed_stage: str = ""
     messages: list[Any] = field(default_factory=list)
     outs: list[OutRecord] = field(default_factory=list)
     sequence_number: int | None = None
     ended_epoch: int | None = None
     dead: bool = False
+    skipped: bool = False
+    """A repeat that is done without work; it tells nothing about the worker's health."""
 
     def position_in(self, topic: str) -> Position:
         """Where the record came from, as the decoded checkpoint tells it."""
@@ -91,6 +94,9 @@ class Lane:
     epoch: int
     history: History
     """As of the last record that was released."""
+    audit: Audit | None = None
+    halted: Fail | None = None
+    """Why the member must end: told with the next report."""
     queue: deque[Slot] = field(default_factory=deque)
     window: deque[Slot] = field(default_factory=deque)
     open: OpenBatch | None = None
@@ -144,6 +150,12 @@ class Lane:
         if stage is Stage.HELD:
             self.held += 1
 
+    def halt(self, slot: Slot, fail: Fail) -> None:
+        """The slot is held for good, and with it all that follows."""
+        slot.stage = Stage.HELD
+        self.held += 1
+        self.halted = fail
+
     def find_held(self, offset: int) -> Slot | None:
         """The held slot of this offset."""
         return next((slot for slot in self.window if slot.offset == offset and slot.stage is Stage.HELD), None)
@@ -163,7 +175,8 @@ class Lane:
     def processed_one(self, slot: Slot) -> None:
         """The window's head is through the worker; its raw input is done with."""
         self.window.popleft()
-        self.history = self.history.after(slot.sequence_number, slot.ended_epoch, slot.dead)
+        if not slot.skipped:
+            self.history = self.history.after(slot.sequence_number, slot.ended_epoch, slot.dead)
         self._done_with(slot)
         slot.checkpoint = None
 

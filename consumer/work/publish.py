@@ -152,5 +152,10 @@ def text_of(error: BaseException) -> str:
         return f"its text cannot be made: {type(broken).__name__}"
 
 
+def described(error: BaseException | str) -> str:
+    """The error in at most 500 characters."""
+    return (error if isinstance(error, str) else f"{type(error).__name__}: {text_of(error)}")[:500]
+
+
 def _bytes(value: bytes | str) -> bytes:
     return value.encode() if isinstance(value, str) else value

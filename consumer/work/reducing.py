@@ -13,7 +13,7 @@ from consumer.reducer import Batch, Reducer
 from consumer.work.calls import FAILURES, on_thread
 from consumer.work.job import Job
 from consumer.work.lane import Lane, OpenBatch, Slot
-from consumer.work.publish import Source, text_of
+from consumer.work.publish import Source, described
 
 COMMIT_THREADS = 32
 
@@ -89,7 +89,7 @@ class Reducing:
         except FAILURES as error:
             raise PolicyStop(
                 f"should_close_batch of {type(self._reducer).__name__} failed for batch {batch.id}: "
-                f"{type(error).__name__}: {text_of(error)}; nothing was skipped: mend the reducer and start again"
+                f"{described(error)}; nothing was skipped: mend the reducer and start again"
             ) from error
 
     def commit(self, lane: Lane) -> bool:

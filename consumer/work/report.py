@@ -16,6 +16,7 @@ class Tally:
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     outcomes: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
+    anomalies: Counter[str] = field(default_factory=Counter)
     durations: list[float] = field(default_factory=list)
 
     def spend(self, activity: str, since: float) -> float:
@@ -32,11 +33,13 @@ class Tally:
 
     def processed(self, slot: Slot) -> None:
         """One checkpoint is finished."""
-        self.outcomes["dead_letter" if slot.dead else "published" if slot.outs or slot.messages else "empty"] += 1
-
-    def dead(self, error: str) -> None:
-        """One dead letter was made."""
-        self.dead_letters[error] += 1
+        if slot.dead:
+            self.outcomes["dead_letter"] += 1
+            self.dead_letters["refused" if isinstance(slot.error, str) else type(slot.error).__name__] += 1
+        elif slot.skipped:
+            self.outcomes["skipped"] += 1
+        else:
+            self.outcomes["published" if slot.outs or slot.messages else "empty"] += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 from consumer.core import messages as m
 from consumer.core.history import History
 from consumer.core.item import Item
+from consumer.errors import ExitCode
 from consumer.records import OutRecord
 
 if TYPE_CHECKING:
     from tests.unit.core.model import World
 
 OUT_BYTES = 10
+TOO_MANY = "CONSUMER_DLQ__MAX_CONSECUTIVE"
 
 
 @dataclass(eq=False)
 class Slot:
     record: Any
-    state: str = "waiting"  # waiting, then running, then done or held; again once its retry has come
+    state: str = "waiting"  # waiting, then running, then done or held; again once its retry has come; refused for good
     message: int | None = None
     dead: bool = False
 
@@ -189,10 +191,17 @@ class ModelBench:
             if reduces and lane.slots[0].message is not None and lane.messages and self._closes():
                 self._commit(lane)
                 continue
-            slot = lane.slots.popleft()
+            slot = lane.slots[0]
+            history = after(lane.history, slot.record, slot.dead)
+            if slot.dead and self.world.dead_letter_limits.refuses(history):
+                slot.state = "refused"
+                self._report(lane)
+                self.world.outbox.append(m.Halted(lane.number, lane.epoch, m.Fail(ExitCode.POLICY, TOO_MANY)))
+                break
+            lane.slots.popleft()
             lane.processed += 1
             lane.freed += slot.record.size
-            lane.history = after(lane.history, slot.record, slot.dead)
+            lane.history = history
             if not reduces or (slot.message is None and not lane.batch):
                 lane.items.append(self._item(lane, [slot]))
             else:

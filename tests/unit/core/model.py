@@ -14,7 +14,7 @@ from typing import Any
 
 from consumer.core import messages as m
 from consumer.core.flush import FlushPolicy, Phase
-from consumer.core.history import History
+from consumer.core.history import DeadLetterLimits, History
 from consumer.core.item import Item
 from consumer.core.machine import Machine, Policy
 from consumer.core.partition import State
@@ -31,6 +31,7 @@ POLICY = Policy(
     retry_attempts=3,
     retry_elapsed_seconds=1e9,
 )
+NO_LIMIT = DeadLetterLimits(10**9, 1)
 
 
 @dataclass(eq=False)
@@ -100,6 +101,7 @@ class World:
         self.filtered: set[tuple[int, int]] = set()
         self.poison: set[tuple[int, int]] = set()
         self.reducer_declines = False
+        self.dead_letter_limits = NO_LIMIT
         self.fails: list[m.Fail] = []
         self.log: list[m.Command] = []
         self.start()
@@ -384,7 +386,9 @@ class World:
             assert not {(number, at) for kind, at in outs if kind == "ok"} & self.poison
             history = History.decode(log.metadata)
             for record in log.after(log.committed or 0)[: len(inputs)]:
-                history = after(history, record, dead=("dead", record.at) in outs)
+                dead = ("dead", record.at) in outs
+                history = after(history, record, dead=dead)
+                assert not (dead and self.dead_letter_limits.refuses(history)), "one dead letter too many"
             assert History.decode(metadata) == history, "the metadata is not of what is committed with it"
             log.published += outs
             log.committed, log.metadata = next_offset, metadata

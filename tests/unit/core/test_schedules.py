@@ -23,9 +23,11 @@ from hypothesis.stateful import (
 )
 
 from consumer.core import messages as m
+from consumer.core.history import DeadLetterLimits
 from consumer.core.machine import Policy
 from consumer.errors import ExitCode
-from tests.unit.core.model import POLICY, World
+from tests.unit.core.lanes import TOO_MANY
+from tests.unit.core.model import NO_LIMIT, POLICY, World
 
 PARTITIONS = 3
 NUMBERS = st.integers(0, PARTITIONS - 1)
@@ -262,6 +264,36 @@ class ReducedSchedules(Schedules):
             assert outgrown or fail.exit_code == ExitCode.FENCED, fail.message
 
 
-@pytest.mark.parametrize("machine", [Schedules, RefusedSchedules, ReducedSchedules])
+class Limited(Schedules):
+    """Few dead letters are allowed: none is ever committed beyond."""
+
+    def make_world(self, policy: Policy, seed: int) -> World:
+        world = super().make_world(policy, seed)
+        world.dead_letter_limits = DeadLetterLimits(1, 0.003)
+        world.restart()
+        return world
+
+    def judge(self, fails: list[m.Fail]) -> None:
+        super().judge([fail for fail in fails if TOO_MANY not in fail.message])
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.judge(self.world.fails)
+            self.world.dead_letter_limits = NO_LIMIT
+            self.world.restart()
+            self.world.settle_down()
+
+
+class LimitedSchedules(Limited, RefusedSchedules):
+    """Dead letters of the worker's and of the broker's making."""
+
+
+class LimitedReducedSchedules(Limited, ReducedSchedules):
+    """Dead letters in the middle of batches."""
+
+
+@pytest.mark.parametrize(
+    "machine", [Schedules, RefusedSchedules, ReducedSchedules, LimitedSchedules, LimitedReducedSchedules]
+)
 def test_every_schedule_ends_with_everything_published_once(machine):
     run_state_machine_as_test(machine, settings=settings(max_examples=100, stateful_step_count=60, deadline=None))

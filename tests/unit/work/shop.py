@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from consumer.checkpoint import Position
 from consumer.core import messages as m
-from consumer.core.history import History
+from consumer.core.audit import SequencePolicy
+from consumer.core.history import DeadLetterLimits, History
 from consumer.core.item import Item
 from consumer.errors import DecodeError, SchemaViolation
 from consumer.limits import Limits
@@ -28,6 +29,7 @@ SECONDS = 5.0
 """How long a report is waited for before the test fails."""
 MAX_BYTES = 2000
 NOTHING = History()
+NO_LIMIT = DeadLetterLimits(10**9, 1)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Shop:
         max_messages: int = 1000,
         max_bytes: int = 1_000_000,
         limits: Limits | None = None,
+        sequence: SequencePolicy | None = None,
+        dead_letter_limits: DeadLetterLimits = NO_LIMIT,
         by_type: dict[type, Target] | None = None,
         default: bool = True,
     ) -> None:
@@ -110,6 +114,8 @@ class Shop:
             publisher=Publisher(target, by_type or {}),
             dead_letters=DeadLetters("dlq", 2, MAX_BYTES, "group", "in"),
             limits=limits or Limits(),
+            sequence=sequence or SequencePolicy(),
+            dead_letter_limits=dead_letter_limits,
             context=Context("group", 0, "in"),
             max_in_flight=max_in_flight,
             max_messages=max_messages,

@@ -19,6 +19,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from consumer.checkpoint import Position
 from consumer.core import messages as m
+from consumer.core.audit import SequencePolicy
 from consumer.core.machine import Policy
 from consumer.errors import PermanentError, TransientError
 from consumer.limits import Limits, MaxCheckpoint
@@ -58,6 +59,8 @@ class RealBench:
             publisher=Publisher(Target("out", 1000, 10**6, lambda message: f"ok:{message}".encode()), {}),
             dead_letters=DeadLetters("dlq", 1000, 10**6, "group", "in"),
             limits=world.policy.limits,
+            sequence=SequencePolicy(),
+            dead_letter_limits=world.dead_letter_limits,
             context=Context("group", 0, "in"),
             max_in_flight=max_in_flight,
             max_messages=world.policy.flush.max_messages,
@@ -195,7 +198,11 @@ class ReducedTogether(Together, test_schedules.ReducedSchedules):
     pass
 
 
-@pytest.mark.parametrize("machine", [Together, RefusedTogether, ReducedTogether])
+class LimitedTogether(Together, test_schedules.LimitedSchedules):
+    """As above, with limits to dead letters."""
+
+
+@pytest.mark.parametrize("machine", [Together, RefusedTogether, ReducedTogether, LimitedTogether])
 def test_every_schedule_ends_with_everything_published_once(machine: Any) -> None:
     run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=50, deadline=None))
 
