@@ -46,6 +46,13 @@ class DatabaseDown(SummaryWorker):
         raise TransientError("the database is down")
 
 
+class BrokenDeploy(SummaryWorker):
+    """Fails at every checkpoint."""
+
+    def process_checkpoint(self, checkpoint: CheckpointHeader) -> CheckpointSummary:
+        raise ValueError("no such column")
+
+
 class KeepOpen(Reducer[CheckpointSummary, CheckpointSummary]):
     """Never closes a batch by itself."""
 
