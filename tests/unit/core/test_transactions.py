@@ -422,6 +422,7 @@ def test_metadata_travels_with_the_offset() -> None:
     world = sending()
     world.end_transaction(Outcome.COMMITTED)
     assert json.loads(world.logs[0].metadata) == {"v": 1, "seq": 2}
+    assert world.machine.partitions[0].history == History(2)
     world.restart()
     world.assign(0)
     world.place()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from consumer.core import messages as m
 from consumer.core.audit import SequencePolicy
 from consumer.core.history import DeadLetterLimits, History
+from consumer.core.machine import Machine, Policy
 from consumer.errors import ExitCode, PermanentError
 from consumer.limits import Limits, MaxCheckpoint
 from consumer.partitioning import Partitioning
+from consumer.telemetry import Telemetry
 from consumer.work.report import Closed
 from tests.unit.work.shop import Listener, Plain, Script, Shop
 
@@ -213,3 +216,19 @@ def test_dead_letters_in_an_open_batch_count_and_it_is_asked_once_more_as_at_shu
         shop.until(m.Drained)
     (item,) = shop.items[0]
     assert (item.first, item.last, item.history.dead_run) == (0, 1, 1)
+
+
+def test_what_is_counted_becomes_metrics() -> None:
+    telemetry = Telemetry("in", 0)
+    with Shop(Script(_3=[PermanentError("no")]), sequence=sequence("report")) as shop:
+        shop.submit([0, 0, 3])
+        bury_all(shop, 1)
+        shop.until_items(3)
+        telemetry.measured(tally_of(shop))
+    found = telemetry.snapshot(Machine(Policy(), Random(0)), {})
+    counted = {key: numbers[0] for key, numbers in found.items() if key[0].startswith(("sequence_", "dead_"))}
+    assert counted == {
+        ("sequence_anomalies_total", ("gap",)): 1,
+        ("sequence_anomalies_total", ("repeat",)): 1,
+        ("dead_letters_total", ("PermanentError",)): 1,
+    }
