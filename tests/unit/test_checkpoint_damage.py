@@ -211,6 +211,12 @@ class Half:
         return cls(data, position)
 
 
+@pytest.mark.parametrize("text", ["-1", "18446744073709551616", "9" * 5000, "1.0", ""])
+def test_a_number_that_no_checkpoint_has_is_none(text: str) -> None:
+    assert sequence_number_of(Half(text.encode(), AT)) is None
+    assert sequence_number_of(Half(b"18446744073709551615", AT)) == 2**64 - 1
+
+
 def test_a_class_with_decode() -> None:
     decode = decoder_for(Half)
     half = decode(b"12", AT)

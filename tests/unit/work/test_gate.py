@@ -16,8 +16,10 @@ from consumer.errors import ExitCode, PermanentError
 from consumer.limits import Limits, MaxCheckpoint
 from consumer.partitioning import Partitioning
 from consumer.telemetry import Telemetry
+from consumer.work import bench
 from consumer.work.report import Closed
-from tests.unit.work.shop import Listener, Plain, Script, Shop
+from consumer.worker import Worker
+from tests.unit.work.shop import Gates, Listener, Plain, Script, Shop
 
 ONE_PARTITION = Partitioning.parse("modulo")
 
@@ -138,6 +140,34 @@ def test_stop_publishes_what_is_before_and_holds_the_place() -> None:
     assert halted.fail.exit_code == ExitCode.POLICY
     for part in ("in/0 offset 2", "checkpoint 3", "gap", "expected was 2", "CONSUMER_SEQUENCE__POLICY=report"):
         assert part in halted.fail.message
+
+
+def test_what_runs_when_the_place_is_held_still_leaves() -> None:
+    gates = Gates()
+
+    class Threaded(Worker[int]):
+        def process_checkpoint(self, checkpoint: Any) -> int:
+            gates.wait(checkpoint.sequence_number)
+            return int(checkpoint.sequence_number)
+
+    with Shop(Threaded(), max_in_flight=4, sequence=sequence("stop")) as shop:
+        shop.submit([0, 1, 5, 6])
+        assert gates.next(2) == {0, 1}
+        shop.until(m.Halted)
+        shop.post(m.Drain(0, 1))
+        gates.let(0, 1)
+        shop.until(m.Drained)
+    assert offsets(shop) == [0, 1]
+    assert gates.empty()
+
+
+def test_a_checkpoint_without_a_number_is_not_audited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "sequence_number_of", lambda checkpoint: None)
+    with Shop(Plain(), sequence=sequence("stop")) as shop:
+        shop.open(history=History(8))
+        shop.submit([0, 5, 5])
+        assert shop.until_items(3)[2].history == History(8)
+        assert not any(isinstance(report, m.Halted) for report in shop.quiet())
 
 
 def test_what_is_past_the_limit_of_a_bounded_run_is_not_audited() -> None:
