@@ -258,6 +258,7 @@ class Member:
         failpoint("in-revoke")
         # Finished, it has no producer any more, and what is left is for the next owner.
         while not (self.machine.finished or self.machine.drained(partitions)) and time.monotonic() < deadline:
+            self.handle(*self._listen())  # a stop makes the time shorter
             self._collect(BUSY_SECONDS)
             self._step(max(0.0, min(0.5, deadline - time.monotonic())))
             self.handle(m.Tick())

@@ -23,7 +23,6 @@ class FakeSink:
     """Remembers what it was told; `results` are what its steps return, one after the other."""
 
     def __init__(self) -> None:
-        self.wait = False
         self.busy = False
         self.begun: list[m.Transact] = []
         self.given_up: list[str] = []
@@ -65,6 +64,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.sink = FakeSink()
+        self.told: list[m.Event] = []
         policy = Policy(topic="in", flush=FlushPolicy(max_messages=10))
         self.member = Member(
             policy,
@@ -72,8 +72,9 @@ class Rig:
             SimpleQueue(),
             self.sink,
             Telemetry("in", 0),
-            listen=lambda: (),
+            listen=lambda: self.told,
             report=lambda member: None,
+            revoke_seconds=60.0,
         )
         self.source = FakeSource({4: 0, 5: 0})
         self.member.source = cast(Source, self.source)
@@ -131,3 +132,11 @@ def test_a_finished_member_gives_its_partitions_back_at_once() -> None:
 
     assert time.monotonic() - since < 1.0, "there is nobody to wait for"
     assert rig.member.machine.partitions == {}
+
+
+def test_a_stop_is_heard_while_partitions_are_given_back() -> None:
+    rig = Rig()
+    rig.work(5, 10)  # its transaction does not end
+    rig.told = [m.Stop(time.monotonic() + 0.05)]
+    rig.member.revoked([5])
+    assert rig.member.machine.finished
