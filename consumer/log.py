@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from consumer.settings.model import LogSettings
 
-__all__ = ["Logger", "RateLimited", "configure", "get_logger"]
+__all__ = ["Logger", "RateLimited", "configure", "get_logger", "printable"]
 
 _LONGEST_TEXT = 2_000
 """Characters of one value; more is cut, so that no log line becomes a payload."""
@@ -132,9 +132,9 @@ class _Console(_Json):
         if self._coloured:
             level = f"\x1b[{_COLOURS.get(record.levelname, '0')}m{level}\x1b[0m"
         fields = " ".join(f"{name}={_word(value)}" for name, value in self.fields(record).items())
-        line = f"{clock} {level} {record.name:<20} {_printable(record.getMessage()):<32} {fields}".rstrip()
+        line = f"{clock} {level} {record.name:<20} {printable(record.getMessage()):<32} {fields}".rstrip()
         traceback = self.formatException(record.exc_info).splitlines() if record.exc_info else []
-        return "\n".join([line, *(f"    {_printable(text)}" for text in traceback)])
+        return "\n".join([line, *(f"    {printable(text)}" for text in traceback)])
 
 
 def _plain(value: Any) -> Any:
@@ -146,7 +146,8 @@ def _plain(value: Any) -> Any:
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text with its control characters escaped: it can neither end a line nor drive a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

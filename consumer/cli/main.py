@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from consumer.errors import ExitCode, Stop
+from consumer.errors import ExitCode, Stop, TransientError
 
 __all__ = ["VERBS", "main"]
 
@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(verb, module).parse_args(arguments)
         code: int = args.run(args)
         sys.stdout.flush()
-    except Stop as stop:
-        print(f"{PROGRAM}: {_one_line(str(stop))}", file=sys.stderr)
-        return stop.exit_code
+    except (Stop, TransientError) as error:
+        print(f"{PROGRAM}: {_one_line(str(error))}", file=sys.stderr)
+        return error.exit_code if isinstance(error, Stop) else ExitCode.UNEXPECTED
     except KeyboardInterrupt:
         # These handle signals by themselves; this one came before they could.
         return ExitCode.DONE if verb in _ENDED_BY_SIGNALS else _INTERRUPTED

@@ -6,8 +6,9 @@ import argparse
 import base64
 import json
 import logging
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime
 from datetime import time as time_of_day
@@ -20,14 +21,14 @@ from consumer.errors import DecodeError, ExitCode
 from consumer.kafka.reader import Origin, TopicReader
 from consumer.kafka.topics import find_topic
 from consumer.log import configure
-from consumer.records import Record
+from consumer.records import Record, headers_of
 from consumer.reducer import Reducer
 from consumer.registry import schema_lookup
 from consumer.schemas import SchemaStore, search_path
 from consumer.settings import Settings, load_settings
 from consumer.worker import Worker
 
-__all__ = ["add_arguments", "as_avro", "line_of", "run", "schema_source"]
+__all__ = ["add_arguments", "as_avro", "as_text", "line_of", "parsed", "readable", "run", "schema_source", "told"]
 
 Value = Callable[[bytes], dict[str, Any]]
 """From a record's value to the fields that show it: `value`, and where it cannot be decoded `error` and its bytes."""
@@ -112,27 +113,63 @@ def _own_schemas(settings: Settings) -> dict[int, CompiledSchema]:
 
 def line_of(topic: str, record: Record, value: Value) -> str:
     """One record as one line of JSON."""
-    kind, milliseconds = record.timestamp()
-    stamp = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds") if kind else None
     raw = record.value()
     fields = {
         "topic": topic,
         "partition": record.partition(),
         "offset": record.offset(),
-        "timestamp": stamp.replace("+00:00", "Z") if stamp else None,
-        "key": _readable(record.key()),
-        "headers": _headers(record.headers() or ()),
+        "timestamp": told(*record.timestamp()),
+        "key": readable(record.key()),
+        **_headers(record),
         **({"value": None} if raw is None else value(raw)),
     }
     return json.dumps(fields, default=_plain)  # ASCII: no control character reaches a terminal
 
 
+def told(kind: int, milliseconds: int) -> str | int | None:
+    """A record's timestamp: None where it has none, a plain number of milliseconds where no calendar has it."""
+    try:
+        stamp = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds") if kind else None
+    except (OverflowError, ValueError):
+        return milliseconds
+    return stamp.replace("+00:00", "Z") if stamp else None
+
+
 def as_text(raw: bytes) -> dict[str, Any]:
     """A value that may be anything: JSON as itself, other text as text, the rest as base64."""
     try:
-        return {"value": json.loads(raw)}
-    except (ValueError, RecursionError):
-        return {"value": _readable(raw)}
+        return {"value": parsed(raw)}
+    except ValueError:
+        return {"value": readable(raw)}
+
+
+def parsed(raw: bytes) -> Any:
+    """JSON, where showing it again changes no value: ValueError where it is none, or holds NaN, 1e999 or the like."""
+    try:
+        value = json.loads(raw.decode(), parse_float=_float, parse_constant=_float)
+        json.dumps(value)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no JSON, or no float")
+    return value
+
+
+def _finite(value: Any) -> Any:
+    """The same with text in place of NaN and the infinities, which JSON does not have."""
+    match value:
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list():
+            return [_finite(inner) for inner in value]
+    return value
 
 
 def as_avro(schema_for_id: Callable[[int], CompiledSchema]) -> Value:
@@ -140,22 +177,25 @@ def as_avro(schema_for_id: Callable[[int], CompiledSchema]) -> Value:
 
     def decoded(raw: bytes) -> dict[str, Any]:
         try:
-            return {"value": decode(raw, schema_for_id)[1]}
+            return {"value": _finite(decode(raw, schema_for_id)[1])}
         except DecodeError as error:
             return {"value": None, "value_base64": base64.b64encode(raw).decode(), "error": str(error)}
 
     return decoded
 
 
-def _headers(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, Any]:
-    """By name; a name that occurs more than once has a list."""
+def _headers(record: Record) -> dict[str, Any]:
+    """The field `headers`, by name; a name that occurs more than once has a list."""
     shown: dict[str, list[Any]] = {}
-    for name, value in headers:
-        shown.setdefault(name, []).append(_readable(value))
-    return {name: values[0] if len(values) == 1 else values for name, values in shown.items()}
+    try:
+        for name, value in headers_of(record):
+            shown.setdefault(name, []).append(readable(value))
+    except DecodeError as error:
+        return {"headers": None, "headers_error": str(error)}
+    return {"headers": {name: values[0] if len(values) == 1 else values for name, values in shown.items()}}
 
 
-def _readable(raw: bytes | None) -> Any:
+def readable(raw: bytes | None) -> Any:
     """Text where it is UTF-8, else `{"base64": ...}`."""
     if raw is None:
         return None

@@ -307,7 +307,7 @@ class Bench:
                 since = time.perf_counter()
                 record = slot.record
                 source = Source(
-                    self.job.context.input_topic, lane.number, slot.offset, slot.offset, record.key(), record.headers()
+                    self.job.context.input_topic, lane.number, slot.offset, slot.offset, record.key(), slot.headers
                 )
                 slot.outs = self.job.publisher.records(messages, source)
                 self.tally.spend("encode", since)
@@ -330,7 +330,7 @@ class Bench:
         self._advance(lane)
 
     def _bury(self, lane: Lane, slot: Slot, attempts: int) -> None:
-        slot.outs = [self.job.dead_letters.record(slot.record, slot.error, slot.failed_stage, attempts)]
+        slot.outs = [self.job.dead_letters.record(slot.record, slot.headers, slot.error, slot.failed_stage, attempts)]
         slot.dead = True
         slot.messages = []
         slot.stage = Stage.DONE

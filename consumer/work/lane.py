@@ -13,7 +13,7 @@ from consumer.core.audit import Audit
 from consumer.core.history import History
 from consumer.core.item import Item
 from consumer.core.messages import Chunk, Fail, Worked
-from consumer.records import Headers, OutRecord, Record
+from consumer.records import Headers, OutRecord, Record, headers_of
 from consumer.reducer import Batch
 from consumer.work.publish import size_of
 
@@ -35,6 +35,8 @@ class Slot:
     offset: int
     size_bytes: int
     stage: Stage = Stage.QUEUED
+    headers: Headers | None = None
+    """Of the record, once it has been begun; None: it has none, or they cannot be read."""
     checkpoint: Any = None
     error: BaseException | str = ""
     failed_stage: str = ""
@@ -47,9 +49,10 @@ class Slot:
     """A repeat that is done without work; it tells nothing about the worker's health."""
 
     def position_in(self, topic: str) -> Position:
-        """Where the record came from, as the decoded checkpoint tells it."""
+        """Where the record came from, as the decoded checkpoint tells it; raises DecodeError (`headers_of`)."""
         record = self.record
-        headers = tuple(record.headers() or ())
+        self.headers = self.headers or headers_of(record)
+        headers = tuple(self.headers)
         return Position(topic, record.partition(), self.offset, record.timestamp()[1], record.key(), headers)
 
 
@@ -79,7 +82,7 @@ class OpenBatch:
             return
         self.size_bytes += sum(map(estimate_bytes, slot.messages))
         self.key = slot.record.key()
-        self.headers = slot.record.headers()
+        self.headers = slot.headers
 
 
 @dataclass(slots=True, eq=False)

@@ -16,6 +16,7 @@ SOURCE = "checkpoint-source"
 PART = "checkpoint-part"
 TRACE = "traceparent"
 CONNECT = "__connect.errors."
+REFERENCE = "checkpoint-dlq-reference"
 RECORD_OVERHEAD_BYTES = 256
 """Allowance for a record batch's own header and varints above keys, values and headers."""
 
@@ -109,13 +110,18 @@ class DeadLetters:
     group: str
     input_topic: str
 
-    def record(self, source: Record, error: BaseException | str, stage: str, attempts: int) -> OutRecord:
-        """The dead letter of one input record; a value that does not fit is replaced by its size and SHA-256."""
+    def record(
+        self, source: Record, original: Headers | None, error: BaseException | str, stage: str, attempts: int
+    ) -> OutRecord:
+        """The dead letter of one input record and its `original` headers.
+
+        A value that does not fit is replaced by its size and SHA-256; with headers or a key that do not fit either,
+        these are left out too, and the reference ends with `;bare`.
+        """
         if isinstance(error, BaseException):
             name, text = f"{type(error).__module__}.{type(error).__qualname__}", text_of(error)
         else:
             name, text = "broker", error
-        headers: Headers = [header for header in source.headers() or [] if not header[0].startswith(CONNECT)]
         facts = {
             "topic": self.input_topic,
             "partition": str(source.partition()),
@@ -124,15 +130,18 @@ class DeadLetters:
             "exception.class.name": name,
             "exception.message": text[:1000],
         }
-        headers += [(CONNECT + fact, value.encode("utf-8", "replace")) for fact, value in facts.items()]
-        headers += [("checkpoint-attempts", b"%d" % attempts), ("checkpoint-group", self.group.encode())]
+        told: Headers = [(CONNECT + fact, value.encode("utf-8", "replace")) for fact, value in facts.items()]
+        told += [("checkpoint-attempts", b"%d" % attempts), ("checkpoint-group", self.group.encode())]
+        kept: Headers = [header for header in original or [] if not header[0].startswith(CONNECT)]
         partition = source.partition() % self.partitions
-        record = OutRecord(self.topic, partition, source.key(), source.value(), headers)
-        value = record.value
-        if value is not None and size_of(record) > self.max_bytes:
-            digest = f"size={len(value)};sha256={hashlib.sha256(value).hexdigest()}"
-            headers.append(("checkpoint-dlq-reference", digest.encode()))
-            record = record._replace(value=None)
+        value = source.value() or b""
+        record = OutRecord(self.topic, partition, source.key(), source.value(), kept + told)
+        if size_of(record) > self.max_bytes:
+            digest = f"size={len(value)};sha256={hashlib.sha256(value).hexdigest()}".encode()
+            told.append((REFERENCE, digest))
+            record = record._replace(value=None, headers=kept + told)
+        if size_of(record) > self.max_bytes:
+            record = record._replace(key=None, headers=[*told[:-1], (REFERENCE, digest + b";bare")])
         return record
 
 

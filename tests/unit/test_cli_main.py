@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from consumer.cli.main import VERBS, main
-from consumer.errors import ConfigError, ExitCode, Fenced, PolicyStop
+from consumer.errors import ConfigError, ExitCode, Fenced, PolicyStop, TransientError
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[[argparse.Namespace], int]
@@ -61,7 +61,12 @@ def test_a_verb_gets_its_arguments_and_gives_the_exit_code(verb: Callable[[str, 
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(ConfigError("a\nb \x1b[31m"), 2), (PolicyStop("a\nb \x1b[31m"), 3), (Fenced("a\nb \x1b[31m"), 4)],
+    [
+        (TransientError("a\nb \x1b[31m"), 1),
+        (ConfigError("a\nb \x1b[31m"), 2),
+        (PolicyStop("a\nb \x1b[31m"), 3),
+        (Fenced("a\nb \x1b[31m"), 4),
+    ],
 )
 def test_an_expected_error_is_one_line_and_its_exit_code(
     verb: Callable[[str, Run], None], capsys: pytest.CaptureFixture[str], error: Exception, code: int

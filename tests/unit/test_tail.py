@@ -100,8 +100,35 @@ def test_headers_are_text_by_name_bytes_where_they_are_none_and_lists_where_name
     assert shown["headers"] == {"source": "in/0/1-1", "raw": {"base64": "/w=="}, "twice": ["a", None]}
 
 
+class BrokenHeaders(Fetched):
+    def headers(self):
+        raise SystemError("returned a result with an exception set")
+
+
+def test_headers_that_cannot_be_read_say_so() -> None:
+    shown = line(BrokenHeaders(None))
+    assert shown["headers"] is None
+    assert "not valid UTF-8" in shown["headers_error"]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"),
+    [(-5, "1969-12-31T23:59:59.995Z"), (2**62, 2**62), (-(2**63), -(2**63)), (10**15, 10**15)],
+)
+def test_a_timestamp_that_no_calendar_has_is_a_number(milliseconds: int, shown: Any) -> None:
+    assert line(Fetched(None, stamp=(1, milliseconds)))["timestamp"] == shown
+
+
+def test_floats_that_json_does_not_have_are_text() -> None:
+    schema = compile_schema({"type": "array", "items": ["double", {"type": "map", "values": "double"}]})
+    value = [float("nan"), float("inf"), float("-inf"), 1.5, {"k": float("nan")}]
+    shown = line(Fetched(Encoder(schema, 9).encode(value)), tail.as_avro(lambda schema_id: schema))
+    assert shown["value"] == ["NaN", "Infinity", "-Infinity", 1.5, {"k": "NaN"}]
+
+
 def test_nothing_drives_the_terminal() -> None:
-    text = tail.line_of("out", Fetched(b"\x1b[2J", key="\x9b2J\u202e".encode()), tail.as_text)
+    headers = [("\x1b[2J\n", b"\x1b[2J\n")]
+    text = tail.line_of("out", Fetched(b"\x1b[2J", key="\x9b2J\u202e".encode(), headers=headers), tail.as_text)
     assert text.isprintable()
     assert text.isascii()
 
@@ -113,6 +140,12 @@ def test_nothing_drives_the_terminal() -> None:
         (b"not json", "not json"),
         (b"\xff\xfe", {"base64": "//4="}),
         (b"[" * 100_000, "[" * 100_000),
+        (b'{"a": NaN}', '{"a": NaN}'),
+        (b'{"a": [-Infinity]}', '{"a": [-Infinity]}'),
+        (b'{"a": 1e999}', '{"a": 1e999}'),
+        (b"1" * 5000, "1" * 5000),
+        (b"\xef\xbb\xbf{}", "\ufeff{}"),
+        (b'"\\ud800"', "\ud800"),
         (b"", ""),
     ],
 )

@@ -162,6 +162,47 @@ def test_a_value_that_does_not_fit_is_replaced_by_a_reference() -> None:
     assert headers_of(out)["checkpoint-dlq-reference"] == digest(value)
 
 
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [(b"k", [("h", b"x" * MAX_BYTES)]), (b"k" * MAX_BYTES, None), (b"k", [(f"h{n}", b"") for n in range(10_000)])],
+    ids=["huge header", "huge key", "10,000 headers"],
+)
+def test_headers_or_a_key_that_do_not_fit_are_left_out_of_the_dead_letter(key: bytes, found: Any) -> None:
+    with Shop(Script(_5=[PermanentError("no")])) as shop:
+        shop.submit([FakeRecord(7, b"5", 0, key, found)])
+        out = bury(shop)
+    assert (out.key, out.value) == (None, None)
+    headers = headers_of(out)
+    assert headers["checkpoint-dlq-reference"] == digest(b"5") + b";bare"
+    assert headers[ERRORS + "offset"] == b"7"
+    assert len(headers) == 9
+
+
+class BrokenHeaders(FakeRecord):
+    """A header's name is not UTF-8: the client raises, and what it returns the next time crashes the process."""
+
+    asked = 0
+
+    def headers(self) -> Any:
+        self.asked += 1
+        assert self.asked == 1, "this would be a crash"
+        raise SystemError("returned a result with an exception set")
+
+
+def test_a_header_name_that_is_not_utf8_is_a_dead_letter_at_once() -> None:
+    worker = Script()
+    with Shop(worker) as shop:
+        shop.submit([0, BrokenHeaders(1, b"1"), 2])
+        failed = shop.until(m.Failed)
+        assert failed.kind is m.FailureKind.PERMANENT
+        shop.post(m.DeadLetter(0, 1, 1, 1))
+        items = shop.until_items(3)
+    assert worker.calls == [0, 2]
+    assert [item.outs[0].topic for item in items] == ["out", "dlq", "out"]
+    assert (items[1].outs[0].key, items[1].outs[0].value) == (b"key", b"1")
+    assert b"headers cannot be read" in headers_of(items[1].outs[0])[ERRORS + "exception.message"]
+
+
 def test_an_output_that_does_not_fit_is_a_dead_letter() -> None:
     with Shop(Script(_0=["x" * MAX_BYTES])) as shop:
         shop.submit([0])
