@@ -28,6 +28,7 @@ VERBS = {
     "demo": "the whole pipeline on an embedded broker; needs nothing but this package",
     "feed": "publish checkpoint files to the input topic",
     "tail": "print output records as JSON lines",
+    "dlq": "dead letters: list, show, and resume after a stop by their limit",
     "config": "print the effective settings, secrets masked",
 }
 _WITHOUT_JSON = frozenset({"run", "demo"})

@@ -28,7 +28,18 @@ from consumer.schemas import SchemaStore, search_path
 from consumer.settings import Settings, load_settings
 from consumer.worker import Worker
 
-__all__ = ["add_arguments", "as_avro", "as_text", "line_of", "parsed", "readable", "run", "schema_source", "told"]
+__all__ = [
+    "add_arguments",
+    "as_avro",
+    "as_text",
+    "line_of",
+    "parsed",
+    "positive",
+    "readable",
+    "run",
+    "schema_source",
+    "told",
+]
 
 Value = Callable[[bytes], dict[str, Any]]
 """From a record's value to the fields that show it: `value`, and where it cannot be decoded `error` and its bytes."""
@@ -45,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHERE",
         help="earliest (default), latest, an OFFSET in every partition, or a TIME such as 2026-01-31T00:00:00Z",
     )
-    parser.add_argument("--max", type=_positive, metavar="N", help="end after N records")
+    parser.add_argument("--max", type=positive, metavar="N", help="end after N records")
     parser.add_argument("--no-follow", action="store_true", help="end at what is the end of the topic now")
 
 
@@ -228,7 +239,8 @@ def _origin(text: str) -> Origin:
     return Origin("time", round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000))
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An argument that is a number of records."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of records: use 1 or more")
     return int(text)

@@ -145,16 +145,17 @@ class Preflight:
 
     # -------------------------------------------------------------------------------------------------- offsets
 
-    def committed(self, partitions: int) -> dict[int, tuple[int, str]]:
+    def committed(self, partitions: int, *, stable: bool = False) -> dict[int, tuple[int, str]]:
         """The group's committed offsets and metadata of the input topic, by partition.
 
-        What an open transaction holds does not count and is not waited for: it may be this slot's own from before,
-        and a group with a transaction had an offset before it. Asked through a consumer that never joins: to an admin
-        client the answer that the coordinator is not ready or has moved is a SIGSEGV (librdkafka 2.16.0, measured).
+        What an open transaction holds does not count. It is waited for only if `stable`: it may be this slot's own
+        from before, and a group with a transaction had an offset before it. Asked through a consumer that never
+        joins: to an admin client the answer that the coordinator is not ready or has moved is a SIGSEGV (librdkafka
+        2.16.0, measured).
         """
         asked = [TopicPartition(self._settings.input_topic, number) for number in range(partitions)]
         conf, _ = consumer_conf(self._settings, member=0, group_protocol="classic")
-        conf["isolation.level"] = "read_uncommitted"
+        conf["isolation.level"] = "read_committed" if stable else "read_uncommitted"
         reader: Consumer = make_client(Consumer, conf, logging.getLogger("librdkafka"))
 
         def ask() -> list[TopicPartition]:
@@ -203,16 +204,7 @@ class Preflight:
         self._write(offsets)
 
     def _write(self, offsets: dict[int, int]) -> None:
-        topic = self._settings.input_topic
-        wanted = [TopicPartition(topic, number, offset) for number, offset in sorted(offsets.items())]
-        request = [ConsumerGroupTopicPartitions(self._settings.group_id, wanted)]
-        try:
-            answer = self._ask(
-                lambda: self._only(self._admin.alter_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS))
-            )
-            failed = next((found.error for found in answer.topic_partitions if found.error), None)
-        except KafkaException as error:
-            failed = error.args[0]
+        failed = self.alter({number: (offset, "") for number, offset in offsets.items()})
         if failed is None:
             log.info("group starts", start=str(self._settings.start), offsets=offsets)
             return
@@ -222,6 +214,23 @@ class Preflight:
             f"the start of group {self._settings.group_id} could not be written ({failed.name()}: {failed.str()}): "
             "stop its other members and start again"
         )
+
+    def alter(self, offsets: Mapping[int, tuple[int, str]]) -> KafkaError | None:
+        """Write the group's next offset and metadata of these partitions; the error where the brokers refuse.
+
+        They do while the group has a member, under both group protocols (Kafka 4.3.1, measured).
+        """
+        topic = self._settings.input_topic
+        wanted = [TopicPartition(topic, number, *what) for number, what in sorted(offsets.items())]
+        request = [ConsumerGroupTopicPartitions(self._settings.group_id, wanted)]
+        try:
+            answer = self._ask(
+                lambda: self._only(self._admin.alter_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS))
+            )
+            return next((found.error for found in answer.topic_partitions if found.error), None)
+        except KafkaException as error:
+            failed: KafkaError = error.args[0]
+            return failed
 
     def _find_checkpoint(self, number: int, partitions: int, partitioning: Partitioning) -> dict[int, int]:
         from consumer.kafka.search import find_checkpoint  # opens a reader of its own, seldom needed
@@ -250,7 +259,7 @@ class Preflight:
         """
         deadline = time.monotonic() + ALONE_SECONDS
         announced = False
-        while names := ", ".join(sorted(set(self._members()))):
+        while names := ", ".join(sorted(set(self.members()))):
             if time.monotonic() >= deadline:
                 raise ConfigError(
                     f"a bounded run wants group {self._settings.group_id} for itself, but it has other members: "
@@ -261,7 +270,8 @@ class Preflight:
                 log.warning("a bounded run wants the group for itself, waiting for its members to leave", members=names)
             self._patience.pause(0.5)
 
-    def _members(self) -> list[str]:
+    def members(self) -> list[str]:
+        """The group's members: client id and host; none where there is no such group."""
         group = [self._settings.group_id]
         try:
             described = self._ask(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, cast
 
@@ -76,6 +77,28 @@ class TopicReader:
                     continue
                 if reached >= self._bounds[partition][1]:
                     open_partitions.discard(partition)
+
+    def record_at(self, partition: int, offset: int) -> Record | None:
+        """The record at this place; None where there is none: deleted, aborted, a marker, or not written yet.
+
+        Raises:
+            ConfigError: no right to read the topic.
+            Stop: it could not be read within 10 s.
+        """
+        low, high = self._bounds.get(partition, (0, 0))
+        if not low <= offset < high:
+            return None
+        self._consumer.assign([TopicPartition(self._topic.name, partition, offset)])
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
+            for message in self._consumer.consume(1, 0.2):
+                error = message.error()
+                if error is None:
+                    return cast(Record, message) if message.offset() == offset else None
+                if error.code() == KafkaError._PARTITION_EOF:
+                    return None
+                self._refuse(error, partition, offset)
+        raise Stop(f"{self._topic.name}/{partition}/{offset} was not read within {_TIMEOUT_SECONDS:.0f} s: try again")
 
     def _starts(self, origin: Origin) -> dict[int, int]:
         if origin.kind == "time":
