@@ -6,10 +6,11 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 
-from consumer import CheckpointHeader, Reducer, TransientError, Worker
+from consumer import Checkpoint, CheckpointHeader, Output, Reducer, TransientError, Worker
 from consumer.errors import ConfigError
 from consumer.worker import Context
 from consumer.workers import CheckpointSummary, SummaryWorker
@@ -115,3 +116,42 @@ class Leaves(SummaryWorker):
         except FileExistsError:
             return
         sys.exit(0)
+
+
+FINE: dict[str, Any] = {"long": 1, "int": 1, "float": 0.1, "double": 0.1, "text": "x", "maybe": None}
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "1.5 as long": (FINE | {"long": 1.5}, "field `long`: float 1.5"),
+    "True as long": (FINE | {"long": True}, "field `long`: bool"),
+    "2^63 as long": (FINE | {"long": 2**63}, "field `long`: int .* does not fit"),
+    "2^31 as int": (FINE | {"int": 2**31}, "field `int`: int .* does not fit"),
+    "1e300 as float": (FINE | {"float": 1e300}, "field `float`: float does not fit"),
+    "2^53+1 as double": (FINE | {"double": 2**53 + 1}, "field `double`: int .* does not fit"),
+    "Decimal as double": (FINE | {"double": Decimal("0.1")}, "field `double`: Decimal"),
+    "bytes as string": (FINE | {"text": b"x"}, "field `text`: bytes"),
+    "lone surrogate": (FINE | {"text": "\ud800"}, "field `text`: str with a lone surrogate"),
+    "no branch of the union": (FINE | {"maybe": 0.5}, "field `maybe`: float 0.5 fits no branch"),
+    "extra field": (FINE | {"more": 1}, "`more` not in the schema"),
+    "missing field": ({"long": 1}, "missing"),
+    "too large for its topic": (FINE | {"text": "x" * (2 << 20)}, "max.message.bytes"),
+}
+WRONG_FROM = 100_000
+
+
+class Mischief(Worker[dict[str, Any]]):
+    """Reads all of a checkpoint; from number WRONG_FROM on its messages are those of WRONG."""
+
+    checkpoint_type = Checkpoint
+    schema: ClassVar[Any] = {
+        "type": "record",
+        "name": "Mixed",
+        "fields": [
+            *({"name": name, "type": name} for name in ("long", "int", "float", "double")),
+            {"name": "text", "type": "string"},
+            {"name": "maybe", "type": ["null", "long"]},
+        ],
+    }
+
+    def process_checkpoint(self, checkpoint: Checkpoint) -> Any:
+        number = checkpoint.summary.sequence_number
+        message = FINE if number < WRONG_FROM else list(WRONG.values())[number - WRONG_FROM][0]
+        return Output(message, headers={"number": str(number)})
