@@ -59,8 +59,8 @@ def _read_header(data: bytes) -> wire.HeaderDocument:
         before = data[: max(at, 0)].rstrip()
         if before.endswith(b","):  # not the first key of its object, as that of the contents is
             try:
-                return _HEADER.decode(before[:-1] + b"}")
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return parse(_HEADER, before[:-1] + b"}")
+            except DecodeError:
                 pass  # a key further inside: the next one, in the end the whole document
     return parse(_HEADER, data)
 
