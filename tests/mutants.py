@@ -92,6 +92,24 @@ def swap_type(random: Random, data: bytes) -> bytes:
     return data if found is None else data[: found.start()] + random.choice(VALUES) + data[found.end() :]
 
 
+def swap_part(random: Random, data: bytes) -> bytes:
+    """Any part of the document, large or small, replaced by something else."""
+    try:
+        part = document = json.loads(data)
+    except (ValueError, RecursionError):
+        return data
+    while part:
+        keys = list(part) if isinstance(part, dict) else range(len(part))
+        key = random.choice(keys)
+        if not isinstance(part[key], (dict, list)) or random.random() < 0.2:
+            part[key] = "@@"
+            break
+        part = part[key]
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass").replace(
+        b'"@@"', random.choice(VALUES)
+    )
+
+
 def repeat_key(random: Random, data: bytes) -> bytes:
     """The key twice: once more before itself with any value, or its value again somewhere behind."""
     found = KEY.search(data, somewhere(random, data))
@@ -112,7 +130,7 @@ def trail(random: Random, data: bytes) -> bytes:
 
 
 MUTATIONS: list[Callable[[Random, bytes], bytes]] = [
-    *(flip, truncate, cut_out, splice, insert, swap_type, swap_type, swap_type, repeat_key, repeat_key, swap_key, trail)
+    *(flip, truncate, cut_out, splice, insert, swap_type, swap_type, swap_part, swap_part, repeat_key, repeat_key, swap_key, trail)
 ]
 
 
