@@ -105,8 +105,10 @@ def swap_part(random: Random, data: bytes) -> bytes:
             part[key] = "@@"
             break
         part = part[key]
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass").replace(
-        b'"@@"', random.choice(VALUES)
+    return (
+        json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+        .encode("utf-8", "surrogatepass")
+        .replace(b'"@@"', random.choice(VALUES))
     )
 
 
@@ -130,7 +132,21 @@ def trail(random: Random, data: bytes) -> bytes:
 
 
 MUTATIONS: list[Callable[[Random, bytes], bytes]] = [
-    *(flip, truncate, cut_out, splice, insert, swap_type, swap_type, swap_part, swap_part, repeat_key, repeat_key, swap_key, trail)
+    *(
+        flip,
+        truncate,
+        cut_out,
+        splice,
+        insert,
+        swap_type,
+        swap_type,
+        swap_part,
+        swap_part,
+        repeat_key,
+        repeat_key,
+        swap_key,
+        trail,
+    )
 ]
 
 

@@ -15,6 +15,8 @@ __all__ = ["either", "gas", "kind_name", "parse", "status", "summary"]
 
 Value = TypeVar("Value")
 
+_OUTCOME = msgspec.json.Decoder(bool | str | None)
+
 # iota-sdk-types renamed two kinds; the names that the nodes write are kept.
 _KINDS = {"Programmable": "ProgrammableTransaction", "EndOfEpoch": "EndOfEpochTransaction"}
 _STATUS = {"true": "success", "success": "success", "false": "failure", "failure": "failure"}
@@ -102,7 +104,8 @@ def status(effects: wire.EffectsData) -> str:
     """`"success"` or `"failure"`."""
     outcome = effects.status if effects.success is None else effects.success
     if isinstance(outcome, dict):
-        outcome = outcome.get("success", outcome.get("status", next(iter(outcome), None)))
+        told = outcome.get("success", outcome.get("status"))
+        outcome = next(iter(outcome), None) if told is None else parse(_OUTCOME, told)
     found = _STATUS.get(str(outcome).lower())
     if found is None:
         raise DecodeError("status: expected success or failure, got another value")

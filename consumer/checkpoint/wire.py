@@ -107,7 +107,7 @@ class SignedTransaction(msgspec.Struct, gc=False):
 
 
 class EffectsData(msgspec.Struct, gc=False):
-    status: str | dict[str, Any] | None = None
+    status: str | dict[str, msgspec.Raw] | None = None
     success: bool | None = None
     gas_used: Gas | None = None
     gasUsed: Gas | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any, Literal
 
 import msgspec
@@ -56,6 +57,10 @@ class Mirror(msgspec.Struct):
         (b'{"a":' * 100_000, "nested too deeply"),
         (b'{"a":"\xff","checkpoint_summary":{"data":"\xff"}}', "UTF-8|Expected"),
         (INTACT[:200], "truncated"),
+        (b'"a"', "Expected `object`, got `str`"),
+        (b"true", "Expected `object`, got `bool`"),
+        (b"1e999", "Expected `object`|out of range"),
+        (b"{" + INTACT[1:].replace(b"{", b"{\x01", 1), "malformed"),
         (b"\0" * 100, "malformed"),
     ],
 )
@@ -77,6 +82,63 @@ def test_checkpoint_checks_all_of_the_document(tail: bytes) -> None:
 def test_invalid_utf8_in_what_is_read(decode: Any) -> None:
     with pytest.raises(DecodeError, match="not valid UTF-8"):
         decode(INTACT.replace(b'"content_digest":"', b'"content_digest":"\xff'), AT)
+
+
+@pytest.mark.parametrize(
+    "tail", [b"{}", b",", b"\0", b"\xff", INTACT], ids=["object", "comma", "NUL", "byte", "another checkpoint"]
+)
+def test_trailing_data_is_refused_but_by_the_header_which_does_not_read_that_far(tail: bytes) -> None:
+    with pytest.raises(DecodeError):
+        Checkpoint.decode(INTACT + tail, AT)
+    assert CheckpointHeader.decode(INTACT + tail, AT) == CheckpointHeader.decode(INTACT, AT)
+
+
+MANY = 1_000_000
+BOMBS = {
+    "arrays": b"[" + b"[]," * MANY + b"[]]",
+    "objects": b"[" + b"{}," * MANY + b"{}]",
+    "text": b'"%b"' % (b"x" * MANY),
+}
+
+
+@both
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'{"checkpoint_summary"', b'{"x":@,"checkpoint_summary"'),
+        (b'"auth_signature":', b'"x":@,"auth_signature":'),
+        (b'"status":"Success"', b'"status":{"Success":@}'),
+        (b'"events":null', b'"events":{"data":@}'),
+        (b'"price":1000', b'"price":@'),
+    ],
+    ids=["top", "summary", "status", "events", "transaction"],
+)
+def test_what_nobody_reads_costs_copies_at_most(decode: Any, bomb: bytes, old: bytes, new: bytes) -> None:
+    assert old in INTACT
+    data = INTACT.replace(old, new.replace(b"@", bomb), 1)
+    tracemalloc.start()
+    decode(data, AT)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3.1 * len(bomb)
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_what_is_read_costs_so_many_times_its_size(bomb: bytes) -> None:
+    """Accepted on purpose: how large a record may be is said by its topic."""
+    data = INTACT.replace(b'"end_of_epoch_data":{', b'"end_of_epoch_data":{"x":%b,' % bomb, 1)
+    tracemalloc.start()
+    assert Checkpoint.decode(data, AT).summary.end_of_epoch is not None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * len(bomb)
+
+
+@both
+def test_invalid_utf8_before_the_transactions_is_refused_also_where_nobody_reads(decode: Any) -> None:
+    with pytest.raises(DecodeError, match="not valid UTF-8"):
+        decode(INTACT.replace(b'"end_of_epoch_data"', b'"end_of_epo\xe3h_data"'), AT)
 
 
 def test_truncated_anywhere() -> None:
@@ -171,7 +233,9 @@ def test_the_last_of_two_equal_keys_counts() -> None:
         (("transaction", "data", 0, "intent_message", "value", "V1", "kind"), {"kind": 1}, "Expected `str`"),
         (("transaction", "data", 0, "intent_message", "value", "V1"), {"sender": "0x1"}, "kind is missing"),
         (("effects", "V1", "status"), "Maybe", "status"),
-        (("effects", "V1", "status"), {"success": 1}, "status"),
+        (("effects", "V1", "status"), {"success": 1}, "Expected `bool | str | null`, got `int`"),
+        (("effects", "V1", "status"), {"success": "maybe"}, "status"),
+        (("effects", "V1", "status"), {"status": [[]] * 9}, "got `array`"),
         (("effects", "V1", "status"), {}, "status"),
         (("effects",), {"V9": {}}, "transaction_digest is missing"),
         (("effects", "V1", "gas_used", "storageCost"), -1, "storage_cost"),
