@@ -110,6 +110,13 @@ def test_show_tells_everything_and_fetches_what_was_too_large(broker: Broker, to
     assert shown("0/5")["value"] is None
     assert "there is another one" in shown("0/5")["note"]
     assert "not there any more" in shown("0/6")["note"]
+    tailed = [json.loads(line) for line in pipeline.command("tail", "--dlq", "--no-follow").splitlines()]
+    assert [(line["offset"], line["value"]) for line in tailed[:3]] == [
+        (0, {"a": [1]}),
+        (1, {"base64": "/wA="}),
+        (2, "\x1b[2J"),
+    ]
+    assert tailed[3]["headers"]["checkpoint-dlq-reference"] == fetched["reference"]
     missing = failing(pipeline, "dlq", "show", "0/3")
     assert (missing.code, missing.lines) == (
         1,

@@ -91,6 +91,18 @@ def test_tail_shows_decoded_committed_records_and_ends_after_the_markers(broker:
     assert lines_of(command(broker, names, "tail", "--no-follow", "--from", "2100-01-01")) == []
 
 
+def test_a_registry_that_does_not_answer_ends_tail_with_one_line(broker: Broker, topics: TopicFactory) -> None:
+    names = topics(output=1)
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    producer.produce(names.output, b"\0\0\0\0\1x")
+    assert producer.flush(10) == 0
+    env = {**environment(broker, names), "CONSUMER_SCHEMA__REGISTRY_URL": "http://127.0.0.1:1"}
+    done = subprocess.run([*COMMAND, "tail"], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("checkpoint-consumer: http://127.0.0.1:1 gives no answer")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_tail_with_0(broker: Broker, topics: TopicFactory, number: signal.Signals) -> None:
     names = topics(output=1)
