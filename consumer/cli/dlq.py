@@ -233,12 +233,14 @@ def _resume(args: argparse.Namespace, settings: Settings) -> None:
     for number, (offset, metadata) in sorted(preflight.committed(topic.partitions, stable=True).items()):
         if number in chosen:
             counts, rest = without_counts(metadata)
-            plan.append({"partition": number, "next_offset": offset, "dead_letters": counts})
+            counted = None if counts is None else counts._asdict()
+            plan.append({"partition": number, "next_offset": offset, "dead_letters": counted})
             rewritten.update({number: (offset, rest)} if counts is not None else {})
-    if not args.json:
-        for row in plan:
-            what = "nothing to reset" if row["dead_letters"] is None else f"resets {json.dumps(row['dead_letters'])}"
-            print(f"{topic.name}/{row['partition']}  next offset {row['next_offset']}  {what}", flush=True)
+            if not args.json:
+                what = (
+                    "{} dead letters in a row, {} of the last 1,000".format(*counts) if counts else "nothing to reset"
+                )
+                print(f"{topic.name}/{number}  next offset {offset}  {what}", flush=True)
     if rewritten and (error := preflight.alter(rewritten)) is not None:
         reason = f"{error.name()}: {error.str()}"
         raise ConfigError(f"the brokers refuse the offsets of group {settings.group_id} ({reason}): stop its members")
@@ -246,16 +248,24 @@ def _resume(args: argparse.Namespace, settings: Settings) -> None:
     print(json.dumps(summary) if args.json else f"{len(rewritten)} of {len(plan)} partitions reset")
 
 
-def without_counts(metadata: str) -> tuple[Any, str]:
-    """The dead-letter counts in a committed offset's metadata (None: it has none), and the metadata without them."""
+class Counts(NamedTuple):
+    """A partition's dead-letter counts: those at the end of what is committed, and among its last 1,000 records."""
+
+    consecutive: int
+    of_last_1000: int
+
+
+def without_counts(metadata: str) -> tuple[Counts | None, str]:
+    """The dead-letter counts in a committed offset's metadata (None: it has none), and the metadata without them.
+
+    Keys that this version does not know stay.
+    """
     try:
         history = json.loads(metadata)
-    except ValueError:
+        dead = history.pop("dead") if history["v"] == 1 else {}
+        return Counts(dead["run"], int(dead["last"], 16).bit_count()), json.dumps(history, separators=(",", ":"))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None, metadata
-    if not isinstance(history, dict) or history.get("v") != 1:
-        return None, metadata
-    counts = history.pop("dead", None)
-    return counts, json.dumps(history, separators=(",", ":"))
 
 
 def _place(text: str) -> tuple[int, int]:

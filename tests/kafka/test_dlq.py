@@ -15,8 +15,9 @@ from tests.brokers.find import Broker
 from tests.brokers.topics import TopicFactory, Topics
 from tests.kafka.commands import COMMAND, Done, Pipeline, Running, small
 
-COUNTED = '{"v":1,"seq":7,"epoch":0,"dead":{"run":10,"last":[3]},"seen":[1,2]}'
-UNCOUNTED = '{"v":1,"seq":7,"epoch":0,"seen":[1,2]}'
+COUNTED = '{"v":1,"seq":7,"epoch":0,"dead":{"run":10,"last":"7ff"},"seen":"AQ=="}'
+UNCOUNTED = '{"v":1,"seq":7,"epoch":0,"seen":"AQ=="}'
+LIMIT = {"consecutive": 10, "of_last_1000": 11}
 
 
 class Fetched:
@@ -152,10 +153,10 @@ def test_resume_forgets_the_counts_of_a_group_without_members(
 
     only = json.loads(pipeline.command("dlq", "resume", "--partition", "1", "--json"))
     assert only["reset"] == [1]
-    assert only["partitions"] == [{"partition": 1, "next_offset": 1, "dead_letters": {"run": 10, "last": [3]}}]
+    assert only["partitions"] == [{"partition": 1, "next_offset": 1, "dead_letters": LIMIT}]
     assert committed() == [(2, COUNTED), (1, UNCOUNTED), (3, "foreign")]
     said = pipeline.command("dlq", "resume").splitlines()
-    assert said[0] == f'{names.input}/0  next offset 2  resets {{"run": 10, "last": [3]}}'
+    assert said[0] == f"{names.input}/0  next offset 2  10 dead letters in a row, 11 of the last 1,000"
     assert said[1:] == [
         f"{names.input}/1  next offset 1  nothing to reset",
         f"{names.input}/2  next offset 3  nothing to reset",

@@ -88,18 +88,25 @@ def test_of_many_bytes_the_beginning_is_shown() -> None:
     assert list(value_lines(b"\xff" * 5000))[-1].endswith("\n… 904 bytes more")
 
 
-@pytest.mark.parametrize("foreign", ["", "text", "[]", "1", '{"v":2,"dead":{}}', '{"dead":{}}', '{"v":1,"seq":7}'])
-def test_metadata_without_counts_stays_as_it_is(foreign: str) -> None:
-    counts, rest = without_counts(foreign)
-    assert counts is None
-    assert rest == foreign
+NOT_OURS = ["", "text", "[]", "1", "null", '{"v":2,"dead":{"run":1,"last":"1"}}', '{"dead":{"run":1,"last":"1"}}']
+NOT_OURS += [
+    '{"v":1,"seq":7}',
+    '{"v":1,"dead":null}',
+    '{"v":1,"dead":{"run":1}}',
+    '{"v":1,"dead":{"run":1,"last":"x"}}',
+]
+
+
+@pytest.mark.parametrize("metadata", NOT_OURS)
+def test_metadata_without_counts_stays_as_it_is(metadata: str) -> None:
+    assert without_counts(metadata) == (None, metadata)
 
 
 def test_counts_are_taken_out_and_nothing_else() -> None:
-    history: dict[str, Any] = {"v": 1, "seq": 2**64 - 1, "seen": [1], "dead": {"run": 3}}
+    history: dict[str, Any] = {"v": 1, "seq": 2**64 - 1, "seen": "AQ==", "dead": {"run": 3, "last": "f7"}, "new": [1]}
     counts, rest = without_counts(json.dumps(history))
-    assert counts == {"run": 3}
-    assert json.loads(rest) == {"v": 1, "seq": 2**64 - 1, "seen": [1]}
+    assert counts == (3, 7)
+    assert json.loads(rest) == {"v": 1, "seq": 2**64 - 1, "seen": "AQ==", "new": [1]}
 
 
 @pytest.mark.parametrize("text", ["", "3", "3/", "a/1", "-1/2", "1/2/3", "²/1"])
