@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from consumer.cli.tail import parsed, positive, readable, told
+from consumer.cli.tail import parsed, positive, readable, timestamp_of
 from consumer.errors import ConfigError, DecodeError, ExitCode, Stop
 from consumer.kafka.preflight import Preflight
 from consumer.kafka.reader import Origin, TopicReader
@@ -23,7 +23,7 @@ from consumer.log import configure, printable
 from consumer.patience import Patience
 from consumer.records import Headers, Record, headers_of
 from consumer.settings import Settings, load_settings
-from consumer.work.publish import CONNECT, REFERENCE
+from consumer.work.publish import ATTEMPTS, CONNECT, GROUP, REFERENCE
 
 __all__ = ["DeadLetter", "add_arguments", "run", "value_lines", "without_counts"]
 
@@ -92,13 +92,13 @@ class DeadLetter(NamedTuple):
         return cls(
             record.partition(),
             record.offset(),
-            told(*record.timestamp()),
+            timestamp_of(*record.timestamp()),
             "/".join(filter(None, place)) if all(place) else None,
             said.get(CONNECT + "stage"),
             said.get(CONNECT + "exception.class.name"),
             said.get(CONNECT + "exception.message"),
-            said.get("checkpoint-attempts"),
-            said.get("checkpoint-group"),
+            said.get(ATTEMPTS),
+            said.get(GROUP),
             said.get(REFERENCE),
         )
 
@@ -160,7 +160,7 @@ def _show(args: argparse.Namespace, settings: Settings) -> None:
     headers = _headers(record)
     letter = DeadLetter.of(record, headers)
     value, note = record.value(), None
-    if letter.reference is not None:
+    if value is None and letter.reference is not None:
         value, note = _original(settings, letter.original or "", letter.reference)
     if args.json:
         fields = {**letter._asdict(), "key": readable(record.key()), "note": note}
@@ -237,9 +237,7 @@ def _resume(args: argparse.Namespace, settings: Settings) -> None:
             plan.append({"partition": number, "next_offset": offset, "dead_letters": counted})
             rewritten.update({number: (offset, rest)} if counts is not None else {})
             if not args.json:
-                what = (
-                    "{} dead letters in a row, {} of the last 1,000".format(*counts) if counts else "nothing to reset"
-                )
+                what = counts.sentence() if counts else "nothing to reset"
                 print(f"{topic.name}/{number}  next offset {offset}  {what}", flush=True)
     if rewritten and (error := preflight.alter(rewritten)) is not None:
         reason = f"{error.name()}: {error.str()}"
@@ -254,6 +252,10 @@ class Counts(NamedTuple):
     consecutive: int
     of_last_1000: int
 
+    def sentence(self) -> str:
+        """For people."""
+        return f"{self.consecutive} dead letters in a row, {self.of_last_1000} of the last 1,000"
+
 
 def without_counts(metadata: str) -> tuple[Counts | None, str]:
     """The dead-letter counts in a committed offset's metadata (None: it has none), and the metadata without them.
@@ -264,7 +266,7 @@ def without_counts(metadata: str) -> tuple[Counts | None, str]:
         history = json.loads(metadata)
         dead = history.pop("dead") if history["v"] == 1 else {}
         return Counts(dead["run"], int(dead["last"], 16).bit_count()), json.dumps(history, separators=(",", ":"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, metadata
 
 

@@ -38,7 +38,7 @@ __all__ = [
     "readable",
     "run",
     "schema_source",
-    "told",
+    "timestamp_of",
 ]
 
 Value = Callable[[bytes], dict[str, Any]]
@@ -129,7 +129,7 @@ def line_of(topic: str, record: Record, value: Value) -> str:
         "topic": topic,
         "partition": record.partition(),
         "offset": record.offset(),
-        "timestamp": told(*record.timestamp()),
+        "timestamp": timestamp_of(*record.timestamp()),
         "key": readable(record.key()),
         **_headers(record),
         **({"value": None} if raw is None else value(raw)),
@@ -137,7 +137,7 @@ def line_of(topic: str, record: Record, value: Value) -> str:
     return json.dumps(fields, default=_plain)  # ASCII: no control character reaches a terminal
 
 
-def told(kind: int, milliseconds: int) -> str | int | None:
+def timestamp_of(kind: int, milliseconds: int) -> str | int | None:
     """A record's timestamp: None where it has none, a plain number of milliseconds where no calendar has it."""
     try:
         stamp = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds") if kind else None

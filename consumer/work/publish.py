@@ -16,7 +16,9 @@ SOURCE = "checkpoint-source"
 PART = "checkpoint-part"
 TRACE = "traceparent"
 CONNECT = "__connect.errors."
-REFERENCE = "checkpoint-dlq-reference"
+REFERENCE, ATTEMPTS, GROUP = "checkpoint-dlq-reference", "checkpoint-attempts", "checkpoint-group"
+OURS = (CONNECT, REFERENCE, ATTEMPTS, GROUP)
+"""How the names of the headers begin that a dead letter gets; the input may come with such names, from another one."""
 RECORD_OVERHEAD_BYTES = 256
 """Allowance for a record batch's own header and varints above keys, values and headers."""
 
@@ -131,8 +133,8 @@ class DeadLetters:
             "exception.message": text[:1000],
         }
         told: Headers = [(CONNECT + fact, value.encode("utf-8", "replace")) for fact, value in facts.items()]
-        told += [("checkpoint-attempts", b"%d" % attempts), ("checkpoint-group", self.group.encode())]
-        kept: Headers = [header for header in original or [] if not header[0].startswith(CONNECT)]
+        told += [(ATTEMPTS, b"%d" % attempts), (GROUP, self.group.encode())]
+        kept: Headers = [header for header in original or [] if not header[0].startswith(OURS)]
         partition = source.partition() % self.partitions
         value = source.value() or b""
         record = OutRecord(self.topic, partition, source.key(), source.value(), kept + told)
@@ -140,8 +142,8 @@ class DeadLetters:
             digest = f"size={len(value)};sha256={hashlib.sha256(value).hexdigest()}".encode()
             told.append((REFERENCE, digest))
             record = record._replace(value=None, headers=kept + told)
-        if size_of(record) > self.max_bytes:
-            record = record._replace(key=None, headers=[*told[:-1], (REFERENCE, digest + b";bare")])
+            if size_of(record) > self.max_bytes:
+                record = record._replace(key=None, headers=[*told[:-1], (REFERENCE, digest + b";bare")])
         return record
 
 

@@ -90,6 +90,7 @@ def test_of_many_bytes_the_beginning_is_shown() -> None:
 
 NOT_OURS = ["", "text", "[]", "1", "null", '{"v":2,"dead":{"run":1,"last":"1"}}', '{"dead":{"run":1,"last":"1"}}']
 NOT_OURS += [
+    "[" * 4096,
     '{"v":1,"seq":7}',
     '{"v":1,"dead":null}',
     '{"v":1,"dead":{"run":1}}',

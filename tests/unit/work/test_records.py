@@ -119,6 +119,7 @@ def test_outputs_go_by_type_in_one_item() -> None:
 
 def test_a_dead_letter_is_the_record_as_it_came_and_why() -> None:
     found = [("a", b"1"), ("traceparent", b"t"), (ERRORS + "stage", b"an older one"), ("a", b"2")]
+    found += [(f"checkpoint-{name}", b"an older one") for name in ("dlq-reference", "attempts", "group")]
     with Shop(Script(_5=[PermanentError("no such account")])) as shop:
         shop.submit([FakeRecord(9, b"5", 3, b"k", found)], number=3)
         out = bury(shop, attempts=4)

@@ -285,7 +285,7 @@ def test_what_is_no_failure_of_the_checkpoint_ends_the_member(mode: str) -> None
         shop.submit([0])
         assert isinstance(shop.until(Broken).error, KeyboardInterrupt)
     del shop
-    gc.collect()  # asyncio reports the task's exception when it is collected; during `ast.parse` that breaks Python 3.11
+    gc.collect()  # asyncio tells of the task's exception when that is collected: inside `ast.parse` it breaks Python 3.11
 
 
 def test_an_error_whose_text_cannot_be_made_is_a_failure_like_any_other() -> None:
