@@ -18,7 +18,6 @@ import psutil
 import pytest
 from confluent_kafka import Producer
 
-from consumer.settings.check import _NOT_BUILT
 from tests.brokers.find import Broker
 from tests.brokers.topics import TopicFactory
 from tests.kafka.commands import WORKERS, Pipeline, Running, small
@@ -96,7 +95,6 @@ def digest(value: bytes) -> str:
     return f"size={len(value)};sha256={hashlib.sha256(value).hexdigest()}"
 
 
-NO_LIMIT: dict[str, Any] = {} if "dlq.max_ratio" in _NOT_BUILT else {"dlq__max_ratio": 1}
 BOMB = b" " * 3 * HUGE
 """30 KB of gzip."""
 
@@ -149,7 +147,7 @@ def test_each_costs_itself_only(broker: Broker, topics: TopicFactory) -> None:
     fed = feed(broker, names.input)
 
     reader = ConcurrentReader(broker.bootstrap, [names.output, names.dlq])
-    with pipeline.running(**NO_LIMIT) as run:
+    with pipeline.running(dlq__max_ratio=1) as run:
         reader.wait_for(len(fed.numbers) + len(fed.reasons))
         peak = peak_mib(run)
         done = run.stop()

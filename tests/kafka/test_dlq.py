@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from consumer.errors import DecodeError
+from consumer.errors import DecodeError, ExitCode
 from consumer.work.publish import DeadLetters
 from tests.brokers.find import Broker
 from tests.brokers.topics import TopicFactory, Topics
-from tests.kafka.commands import COMMAND, Done, Pipeline, Running, small
+from tests.kafka.commands import COMMAND, WORKERS, Done, Pipeline, Running, small
 
 COUNTED = '{"v":1,"seq":7,"epoch":0,"dead":{"run":10,"last":"7ff"},"seen":"AQ=="}'
 UNCOUNTED = '{"v":1,"seq":7,"epoch":0,"seen":"AQ=="}'
@@ -187,3 +187,17 @@ def test_resume_waits_for_an_open_transaction(broker: Broker, topics: TopicFacto
     (found,) = outsider.committed(end, 10)
     outsider.close()
     assert (found.offset, found.metadata) == (5, UNCOUNTED)
+
+
+def test_resume_lets_a_stopped_group_go_on(broker: Broker, topics: TopicFactory) -> None:
+    broken: dict[str, Any] = {"worker": f"{WORKERS}:BrokenDeploy", "retry__max_attempts": 1}
+    pipeline = Pipeline(broker, topics(input=1, dlq=1), dlq__max_consecutive=2, dlq__max_ratio=1)
+    pipeline.feed(range(9), partitions=1)
+    for committed, resumed in ((2, False), (2, True), (4, False)):
+        assert pipeline.run(**broken).code == ExitCode.POLICY
+        assert pipeline.committed() == {0: committed}
+        if resumed:
+            said = pipeline.command("dlq", "resume").splitlines()
+            assert said[0] == f"{pipeline.names.input}/0  next offset 2  2 dead letters in a row, 2 of the last 1,000"
+    counts = json.loads(pipeline.command("dlq", "list", "--json").splitlines()[-1])
+    assert counts["dead_letters"] == 4

@@ -7,9 +7,12 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumer.cli import dlq
 from consumer.cli.dlq import DeadLetter, value_lines, without_counts
+from consumer.core.history import History
 from consumer.records import Headers
 from consumer.work.publish import CONNECT
 
@@ -101,6 +104,14 @@ NOT_OURS += [
 @pytest.mark.parametrize("metadata", NOT_OURS)
 def test_metadata_without_counts_stays_as_it_is(metadata: str) -> None:
     assert without_counts(metadata) == (None, metadata)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 1000), st.integers(1, 2**1000 - 1), st.integers(1, 2**8192 - 1))
+def test_a_member_reads_the_rest_as_it_was(number: int, run: int, window: int, seen: int) -> None:
+    history = History(number, 3, run, window, seen)
+    counts, rest = without_counts(history.encode())
+    assert counts == (run, window.bit_count())
+    assert History.decode(rest) == history._replace(dead_run=0, dead_window=0)
 
 
 def test_counts_are_taken_out_and_nothing_else() -> None:

@@ -285,7 +285,8 @@ def test_what_is_no_failure_of_the_checkpoint_ends_the_member(mode: str) -> None
         shop.submit([0])
         assert isinstance(shop.until(Broken).error, KeyboardInterrupt)
     del shop
-    gc.collect()  # asyncio tells of the task's exception when that is collected: inside `ast.parse` it breaks Python 3.11
+    # When the task is collected asyncio reports its exception; inside of `ast.parse` that is an error (Python 3.11).
+    gc.collect()
 
 
 def test_an_error_whose_text_cannot_be_made_is_a_failure_like_any_other() -> None:
