@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from consumer.core.messages import Pause, Resume
 from consumer.core.partition import Partition, State
 
 HOLD_SECONDS = 1.0
@@ -45,14 +46,28 @@ class Budget:
 
     def takes(self, partition: Partition, now: float) -> bool:
         """Whether the partition should be fetched now; what is paused stays so until it is down to its share."""
+        if now < partition.blocked_until:
+            return False
         if self.full and (partition.paused or now >= self.since + HOLD_SECONDS):
             return False
         return partition.raw_bytes <= self._share or not (partition.paused or _stalled(partition, now))
+
+    def changes(self, running: Sequence[Partition], now: float) -> Iterator[Pause | Resume]:
+        """Which of these partitions to stop fetching, and which to fetch again; they are marked so."""
+        pause = [partition for partition in running if not partition.paused and not self.takes(partition, now)]
+        resume = [partition for partition in running if partition.paused and self.takes(partition, now)]
+        for partition in (*pause, *resume):
+            partition.paused = not partition.paused
+        if pause:
+            yield Pause([partition.number for partition in pause])
+        if resume:
+            yield Resume([partition.number for partition in resume])
 
     def next_at(self, partitions: Collection[Partition], now: float) -> float | None:
         """When another partition may have to be paused, or another may go on; None: not while nothing else happens."""
         times = []
         for partition in partitions:
+            times.append(partition.blocked_until)
             fetched = partition.state is State.RUNNING and not partition.paused
             if self.full and fetched:
                 times.append(self.since + HOLD_SECONDS)

@@ -77,6 +77,11 @@ class Flusher:
     linger_until: float = 0.0
     started_at: float = 0.0
 
+    @property
+    def publishing(self) -> bool:
+        """A transaction is under way, or one that failed is sent again."""
+        return self.phase is not Phase.IDLE or self.failures > 0
+
     def due_at(self, partitions: Iterable[Partition], *, idle_at: float | None, urgent: bool) -> float | None:
         """The time from which a transaction may begin (it may lie in the past); None: nothing to publish.
 

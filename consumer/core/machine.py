@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
+from consumer.core import faults, stops
 from consumer.core import messages as m
-from consumer.core import stops
 from consumer.core.budget import Budget
 from consumer.core.flush import Flusher, Phase
 from consumer.core.history import History
 from consumer.core.partition import Partition, State, below
 from consumer.core.policy import Policy
+from consumer.core.progress import Progress, Remedy
 from consumer.core.retrying import Retries
 
 __all__ = ["Machine", "Policy"]
@@ -33,6 +34,7 @@ class Machine:
         self.flusher = Flusher(policy.flush, random)
         self.retries = Retries(policy, random)
         self.budget = Budget(policy.memory_bytes)
+        self.progress = Progress(policy.stuck_seconds)
         self.stop_deadline: float | None = None
         self.finished = False
         self._end_with: m.Finish | m.Fail = m.Finish()
@@ -50,6 +52,8 @@ class Machine:
             m.Records: self._records,
             m.EndReached: self._end_reached,
             m.OutOfRange: self._out_of_range,
+            m.FetchFailed: self._fetch_failed,
+            m.Reach: self._reach,
             m.Worked: self._worked,
             m.Answered: self._answered,
             m.Drained: self._drained,
@@ -191,6 +195,22 @@ class Machine:
         partition = self.partitions.get(event.partition)
         if partition is not None and partition.state is State.RUNNING:  # else a fetch from before its start was known
             self._emit(stops.out_of_range(self.policy.topic, event))
+
+    def _fetch_failed(self, event: m.FetchFailed, now: float) -> None:
+        partition = self.partitions.get(event.partition)
+        if partition is not None and partition.state is State.RUNNING:
+            self._out += faults.failed(partition, event, self.retries.random, now)
+
+    def _reach(self, event: m.Reach, now: float) -> None:
+        """What stands still for no reason is helped, in the end by leaving it to another process."""
+        excused = self.partitions if self.flusher.publishing else self.retries.waiting()
+        for stuck in self.progress.stuck(self.partitions.values(), event, excused, now):
+            partition, remedy = stuck.partition, stuck.remedy
+            self._emit(m.Stuck(partition.number, partition.position, remedy.value, stuck.why))
+            if remedy is Remedy.SEEK:
+                self._start_over(partition)
+            elif remedy is Remedy.EXIT:
+                self._emit(stops.stuck(self.policy.topic, stuck))
 
     def _worked(self, event: m.Worked, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
@@ -378,13 +398,7 @@ class Machine:
         """Fetch what the budget allows to be fetched; end where open batches fill it and are all declined."""
         partitions = [partition for partition in self.partitions.values() if partition.state is State.RUNNING]
         self.budget.update(self.partitions.values(), now)
-        pause = [p for p in partitions if not p.paused and not self.budget.takes(p, now)]
-        resume = [p for p in partitions if p.paused and self.budget.takes(p, now)]
-        for change, command in ((pause, m.Pause), (resume, m.Resume)):
-            if change:
-                self._emit(command([partition.number for partition in change]))
-        for partition in (*pause, *resume):
-            partition.paused = not partition.paused
+        self._out += self.budget.changes(partitions, now)
         if self.budget.full and partitions and all(partition.declined for partition in self.partitions.values()):
             self._emit(stops.outgrown(self.policy.topic, partitions, self.policy.memory_bytes))
 

@@ -6,7 +6,7 @@ partition; whatever carries an epoch that is not the current one has no effect.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -90,6 +90,25 @@ class OutOfRange:
     partition: int
     offset: int
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed:
+    """The client cannot read what comes next in the partition, and says so in its place."""
+
+    partition: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What the brokers say: these partitions have records that were not fetched.
+
+    `calling`: at this moment user code runs in the member, as long as it likes.
+    """
+
+    behind: Collection[int]
+    calling: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +233,8 @@ Event = (
     | Records
     | EndReached
     | OutOfRange
+    | FetchFailed
+    | Reach
     | Worked
     | Answered
     | Drained
@@ -358,6 +379,19 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class Stuck:
+    """Say that the partition does not move past `offset`, why, and which remedy is tried now.
+
+    On `rejoin` leave the group, and join it again with a new consumer.
+    """
+
+    partition: int
+    offset: int
+    remedy: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fail:
     """Stop the member with this exit code; `message` says what to do."""
 
@@ -382,5 +416,6 @@ Command = (
     | Transact
     | Rebuild
     | Finish
+    | Stuck
     | Fail
 )

@@ -79,6 +79,11 @@ class Partition:
     met_limit: bool = False
     """The last checkpoint of a bounded run went through the worker here."""
     paused: bool = True
+    failing_at: int = -1
+    """Where the client last failed to read, and how often in a row."""
+    fetch_failures: int = 0
+    blocked_until: float = 0.0
+    """Not fetched before."""
 
     @property
     def held_bytes(self) -> int:

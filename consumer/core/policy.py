@@ -25,4 +25,5 @@ class Policy:
     """The reducer has a `start_offset` of its own."""
     stop_seconds: float = 7.0
     """For finishing and publishing when a policy ends the member."""
+    stuck_seconds: float = 120.0
     limits: Limits = field(default_factory=Limits)

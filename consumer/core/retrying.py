@@ -20,7 +20,7 @@ class Retries:
 
     def __init__(self, policy: Policy, random: Random) -> None:
         self._policy = policy
-        self._random = random
+        self.random = random
         self._timers: list[tuple[float, int, int, int]] = []
 
     def failed(self, partition: Partition, event: Failed, now: float) -> Command | None:
@@ -40,7 +40,7 @@ class Retries:
                 if committing:
                     return stops.commit_failed(where, attempts.count, event.error)
                 return DeadLetter(partition.number, partition.epoch, event.offset, attempts.count)
-        due = now + policy.retry.delay(attempts.count, self._random)
+        due = now + policy.retry.delay(attempts.count, self.random)
         heapq.heappush(self._timers, (due, partition.number, partition.epoch, event.offset))
         return None
 
@@ -49,6 +49,10 @@ class Retries:
         while self._timers and self._timers[0][0] <= now:
             _, number, epoch, offset = heapq.heappop(self._timers)
             yield Retry(number, epoch, offset)
+
+    def waiting(self) -> set[int]:
+        """The partitions with a retry that waits for its time."""
+        return {number for _, number, _, _ in self._timers}
 
     def next_at(self) -> float | None:
         """When the next retry is due."""

@@ -8,6 +8,7 @@ from consumer.core.audit import Anomaly
 from consumer.core.history import RATIO_RECORDS, DeadLetterLimits
 from consumer.core.messages import Fail, OutOfRange
 from consumer.core.partition import Partition
+from consumer.core.progress import Standing
 from consumer.errors import ExitCode
 
 
@@ -74,6 +75,15 @@ def commit_failed(where: str, attempts: int, error: str) -> Fail:
     return _policy(
         f"{where} failed {attempts} times and for good (CONSUMER_RETRY__MAX_ATTEMPTS) with {error}: mend the reducer "
         "and start again; nothing was skipped or dead-lettered"
+    )
+
+
+def stuck(topic: str, standing: Standing) -> Fail:
+    """Neither a new position nor a new consumer made the partition move."""
+    return Fail(
+        int(ExitCode.UNEXPECTED),
+        f"{topic}/{standing.partition.number} stands still: {standing.why}; neither seeking nor joining again helped: "
+        "the member is started again; if that does not help, look at the leader of this partition",
     )
 
 

@@ -1,0 +1,114 @@
+"""The progress watchdog: sees the partition that stands still for no reason, and says what is to be done about it.
+
+It is asked whenever the brokers have said how far the partitions reach. While they say nothing, nothing counts as
+stuck: a member waits for its brokers without limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from consumer.core.messages import Reach
+from consumer.core.partition import Partition, State
+
+
+class Remedy(Enum):
+    """What is tried, in this order, each after another `CONSUMER_WATCHDOG__STUCK_SECONDS` without progress."""
+
+    SEEK = "seek"
+    """Drop what is not committed, look the committed offset up again and fetch from there."""
+    REJOIN = "rejoin"
+    """Leave the group, and join it again with a new consumer."""
+    EXIT = "exit"
+    """End with exit code 1: the supervisor starts the member again."""
+
+
+_LADDER = tuple(Remedy)
+
+
+@dataclass(slots=True)
+class _Watched:
+    epoch: int = 0
+    since: float = 0.0
+    position: int = 0
+    """The highest so far, and the highest committed offset: what only comes again is no progress."""
+    committed: int = 0
+    tried: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """This partition has not moved for `seconds`."""
+
+    partition: Partition
+    remedy: Remedy
+    seconds: float
+
+    @property
+    def why(self) -> str:
+        """For people."""
+        partition = self.partition
+        return (
+            f"{partition.state.value} for {self.seconds:.0f} s at offset {partition.position} (committed "
+            f"{partition.committed}, {partition.in_work} records in work) with more input there, no call of user code "
+            "and no retry under way (CONSUMER_WATCHDOG__STUCK_SECONDS)"
+        )
+
+
+class Progress:
+    """What is known of each partition, also over a rejoin."""
+
+    def __init__(self, stuck_seconds: float) -> None:
+        self._stuck_seconds = stuck_seconds
+        self._watched: dict[int, _Watched] = {}
+
+    def stuck(
+        self, partitions: Iterable[Partition], reach: Reach, excused: Collection[int], now: float
+    ) -> list[Standing]:
+        """The partitions that have stood still for too long since the last remedy.
+
+        Args:
+            partitions: all that are assigned.
+            reach: how far there is input.
+            excused: those with a retry that waits for its time; all of them while a transaction is under way or sent
+                again, which has deadlines and a backoff of its own.
+            now: monotonic seconds.
+        """
+        found = []
+        for partition in partitions:
+            watched = self._watched.setdefault(partition.number, _Watched())
+            self._note(watched, partition, now)
+            if partition.number in excused or not _should_move(partition, reach):
+                watched.since = now
+            elif now - watched.since >= self._stuck_seconds:
+                found.append(Standing(partition, _LADDER[watched.tried], now - watched.since))
+                watched.tried = min(watched.tried + 1, len(_LADDER) - 1)
+                watched.since = now
+        return found
+
+    @staticmethod
+    def _note(watched: _Watched, partition: Partition, now: float) -> None:
+        committed = partition.committed or 0
+        if committed > watched.committed or partition.position > watched.position:
+            watched.tried, watched.since = 0, now
+        elif partition.epoch != watched.epoch:
+            watched.since = now
+        watched.epoch = partition.epoch
+        watched.since = max(watched.since, partition.progressed_at)
+        watched.committed = max(committed, watched.committed)
+        watched.position = max(partition.position, watched.position)
+
+
+def _should_move(partition: Partition, reach: Reach) -> bool:
+    """Whether there is no reason to stand still but a fault."""
+    behind = partition.number in reach.behind
+    if partition.state is State.LOCATING:
+        return behind
+    if partition.state is not State.RUNNING:
+        return False  # a reducer's start_offset is a user call; the rest ends at a deadline
+    if partition.in_work or partition.asking or partition.closing:
+        return not reach.calling
+    # An open batch alone simply waits. Paused: the memory budget is full, or the client fails at this offset.
+    return bool(partition.finished) or (behind and not partition.paused)

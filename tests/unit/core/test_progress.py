@@ -1,0 +1,236 @@
+"""The progress watchdog: what counts as standing still, what does not, and the ladder of remedies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.core import faults
+from consumer.core import messages as m
+from consumer.core.partition import State
+from consumer.errors import ExitCode
+from tests.unit.core.model import POLICY, World, running
+
+STUCK = POLICY.stuck_seconds
+LOST = m.Reach({0}, calling=False)
+
+
+def started(records: int = 0) -> World:
+    """Partition 0 runs, and everything that has come is committed."""
+    world = World(partitions=2)
+    world.append(0, records)
+    world.assign(0)
+    for _ in range(records + 3):
+        world.turn()
+    assert running(world, 0)
+    return world
+
+
+def stands(world: World, reach: m.Reach = LOST, seconds: float = STUCK) -> list[m.Command]:
+    """Nothing happens for `seconds`, in which the brokers say four times how far the partitions reach."""
+    commands = world.handle(reach)
+    for _ in range(4):
+        world.now += seconds / 4
+        commands += world.handle(reach)
+    return commands
+
+
+def remedies(commands: list[m.Command]) -> list[str]:
+    return [command.remedy for command in commands if isinstance(command, m.Stuck)]
+
+
+def test_the_ladder() -> None:
+    world = started(3)
+
+    assert remedies(stands(world, seconds=STUCK - 1)) == []
+    first = stands(world, seconds=2)
+    assert remedies(first) == ["seek"]
+    assert [type(command) for command in first][:3] == [m.Stuck, m.Drop, m.Pause]
+    world.place()
+    assert world.fetch[0].position == world.logs[0].committed
+    second = stands(world)
+    assert remedies(second) == ["rejoin"]
+    world.lose([0])
+    world.assign(0)
+    world.place()
+    third = stands(world)
+    assert remedies(third) == ["exit"]
+    (fail,) = [command for command in third if isinstance(command, m.Fail)]
+    assert fail.exit_code == ExitCode.UNEXPECTED
+    assert fail.message.startswith("in/0 stands still: running for 120 s at offset 3 (committed 3, 0 records in work)")
+
+
+def test_what_moved_starts_at_the_first_remedy_again() -> None:
+    world = started()
+    assert remedies(stands(world)) == ["seek"]
+    world.append(0, 1)
+    for _ in range(5):
+        world.turn()
+    assert remedies(stands(world)) == ["seek"]
+
+
+def test_what_only_comes_again_is_no_progress() -> None:
+    """The work thread lost records: they are fetched again after each remedy, and lost again."""
+    world = started()
+    world.append(0, 2)
+    for expected in ("seek", "rejoin"):
+        world.place()
+        world.poll()
+        assert world.machine.partitions[0].in_work == 2
+        assert remedies(stands(world, m.Reach((), calling=False))) == [expected]
+        world.inbox.clear()
+
+
+def waits_for_a_retry(world: World) -> None:
+    world.append(0, 1)
+    world.poll()
+    world.machine.retries._timers.append((1e9, 0, world.machine.partitions[0].epoch, 0))
+
+
+def is_in_a_transaction(world: World) -> None:
+    world.append(0, 1)
+    world.poll()
+    world.commands()
+    world.work_all()
+    world.reports()
+    world.advance(1.0)
+    assert world.transaction is not None
+
+
+def failed_to_publish(world: World) -> None:
+    is_in_a_transaction(world)
+    world.end_transaction(m.Outcome.ABORTED)
+    world.machine.flusher.not_before = 1e9
+
+
+def is_paused(world: World) -> None:
+    world.machine.partitions[0].blocked_until = 1e9
+    world.advance(0.1)
+    assert world.fetch[0].paused
+
+
+def has_a_reducer_that_is_asked(world: World) -> None:
+    world.machine.partitions[0].state = State.POSITIONING
+
+
+@pytest.mark.parametrize(
+    "happens", [waits_for_a_retry, is_in_a_transaction, failed_to_publish, is_paused, has_a_reducer_that_is_asked]
+)
+def test_what_has_a_reason_to_wait_is_not_stuck(happens: Callable[[World], Any]) -> None:
+    world = started()
+    happens(world)
+    assert remedies(stands(world, seconds=10 * STUCK)) == []
+
+
+def test_a_long_call_excuses_what_is_in_work_but_not_what_is_not_fetched() -> None:
+    world = started()
+    assert remedies(stands(world, m.Reach({0}, calling=True))) == ["seek"]
+    world.place()
+    world.append(0, 1)
+    world.poll()
+    assert remedies(stands(world, m.Reach({0}, calling=True))) == []
+
+
+def test_an_open_batch_that_waits_and_a_partition_at_its_end_are_not_stuck() -> None:
+    world = started(2)
+    world.machine.partitions[0].batch_messages = 5
+    assert remedies(stands(world, m.Reach((), calling=False))) == []
+
+
+def test_one_that_is_never_located_is_stuck_too() -> None:
+    world = World(partitions=1)
+    world.assign(0)
+    assert remedies(stands(world)) == ["seek"]
+    assert set(world.locating) == {0}
+
+
+def test_while_the_brokers_say_nothing_nothing_is_stuck() -> None:
+    world = started()
+    world.now += 100 * STUCK
+    assert remedies(world.handle(m.Tick())) == []
+
+
+@given(st.lists(st.tuples(st.floats(1, STUCK / 2), st.booleans()), min_size=2, max_size=40))
+def test_whoever_moves_in_time_is_never_stuck(schedule: list[tuple[float, bool]]) -> None:
+    """A remedy comes exactly when STUCK_SECONDS have passed without a move, however the questions lie."""
+    world = started()
+    stood = 0.0
+    for seconds, moves in schedule:
+        world.now += seconds
+        stood += seconds
+        if moves:
+            world.append(0, 1)
+            for _ in range(4):
+                world.turn()
+            world.place()
+            stood = 0.0
+        elif remedies(world.handle(LOST)):
+            assert stood >= STUCK - 1e-6
+            return
+    assert stood < STUCK + STUCK / 2 or schedule[-1][1]
+
+
+# ------------------------------------------------------------------------------------------- client errors
+
+
+def test_the_position_is_sought_after_every_client_error() -> None:
+    world = started(2)
+    assert world.handle(m.FetchFailed(0, "bad checksum")) == [m.Seek(0, 2)]
+
+
+def test_three_errors_at_one_offset_pause_the_partition_and_the_others_go_on() -> None:
+    world = started(2)
+    world.assign(1)
+    world.turn()
+    for _ in range(faults.MOST - 1):
+        assert remedies(world.handle(m.FetchFailed(0, "bad checksum"))) == []
+        world.advance(0.5)
+    said = world.handle(m.FetchFailed(0, "bad checksum"))
+    assert remedies(said) == ["wait"]
+    assert m.Pause([0]) in said
+    world.append(1, 3)
+    for _ in range(5):
+        world.turn()
+    assert world.logs[1].committed == 3
+    assert world.fetch[0].paused
+
+
+def test_it_is_tried_again_with_backoff_and_one_success_ends_it() -> None:
+    world = started(2)
+    world.append(0, 1)
+    for _ in range(faults.MOST):
+        world.handle(m.FetchFailed(0, "bad checksum"))
+    waits = []
+    for _ in range(8):
+        partition = world.machine.partitions[0]
+        waits.append(partition.blocked_until - world.now)
+        world.now = partition.blocked_until
+        assert m.Resume([0]) in world.handle(m.Tick())
+        world.place()
+        world.handle(m.FetchFailed(0, "bad checksum"))
+        assert partition.paused, "one more error is enough"
+    assert min(waits) >= 1.0
+    assert 50 < max(waits) <= 301
+    world.now = world.machine.partitions[0].blocked_until
+    world.handle(m.Tick())
+    world.settle_down()
+    assert remedies(world.handle(m.FetchFailed(0, "another"))) == []
+
+
+def test_errors_at_different_offsets_are_not_counted_together() -> None:
+    world = started()
+    for _ in range(6):
+        assert remedies(world.handle(m.FetchFailed(0, "late"))) == []
+        world.append(0, 1)
+        for _ in range(5):
+            world.turn()
+
+
+def test_an_error_from_before_the_start_was_known_means_nothing() -> None:
+    world = World(partitions=1)
+    world.assign(0)
+    assert world.handle(m.FetchFailed(0, "stale")) == []
