@@ -27,6 +27,7 @@ from consumer.work.lane import Lane, Slot, Stage
 from consumer.work.publish import Source, described
 from consumer.work.reducing import Reducing
 from consumer.work.report import Broken, Closed, Measured, Opened, Tally
+from consumer.work.underway import Underway
 from consumer.worker import Worker
 
 REPORT_RECORDS = 64
@@ -41,6 +42,7 @@ class Bench:
         self.job = job
         self.outbox = outbox
         self.tally = Tally()
+        self.underway = Underway(job.context.input_topic)
         self.lanes: dict[int, Lane] = {}
         self._inbox: deque[m.Command | None] = deque()
         self._loop = asyncio.new_event_loop()
@@ -93,7 +95,9 @@ class Bench:
                 if command is None:
                     await self._close(worker, reducer)
                     return
-                self._handlers[type(command)](command)
+                asks = "start_offset" if type(command) is m.Position else "should_close_batch"
+                with self.underway.during(asks, getattr(command, "partition", -1)):
+                    self._handlers[type(command)](command)
             if self._pump():
                 self._wake.set()
                 await asyncio.sleep(0)
@@ -114,9 +118,10 @@ class Bench:
         self._decode = job.decoder(worker)
         for one in (worker, reducer):
             if one is not None:
-                await maybe(one.open(job.context))
+                with self.underway.during(f"open of {type(one).__name__}"):
+                    await maybe(one.open(job.context))
         if reducer is not None:
-            self._reducing = Reducing(reducer, job, self._spawn, self._commit_done, self._fail)
+            self._reducing = Reducing(reducer, job, self._spawn, self._commit_done, self._fail, self.underway)
         return worker, reducer
 
     async def _close(self, worker: Worker[Any], reducer: Reducer[Any, Any] | None) -> None:
@@ -124,7 +129,8 @@ class Bench:
             task.cancel()
         for one in (reducer, worker):
             if one is not None:
-                await maybe(one.close())
+                with self.underway.during(f"close of {type(one).__name__}"):
+                    await maybe(one.close())
         self._calls.close()
         if self._reducing is not None:
             self._reducing.close()
@@ -146,8 +152,7 @@ class Bench:
         lane = self._lane(command)
         if lane is None:
             return
-        slot = lane.find_held(command.offset)
-        if slot is not None:
+        if (slot := lane.find_held(command.offset)) is not None:
             lane.again.append(slot)
         elif lane.commit_failed and self._reducing is not None and self._reducing.commit(lane):
             self._advance(lane)
@@ -209,8 +214,11 @@ class Bench:
                 slot = lane.start()
                 # To the end of the line: none may take every place that becomes free.
                 self.lanes[lane.number] = self.lanes.pop(lane.number)
+                call = self.underway.begin("the worker", lane.number, slot.offset)
                 if slot.checkpoint is not None or self._begin(lane, slot):
-                    self._launch(lane, slot)
+                    self._launch(lane, slot, call)
+                else:
+                    self.underway.end(call)
                 if self._inbox or time.perf_counter() - started > REPORT_SECONDS:
                     break
             self._report(lane)
@@ -242,13 +250,14 @@ class Bench:
         self._advance(lane)
         return False
 
-    def _launch(self, lane: Lane, slot: Slot) -> None:
+    def _launch(self, lane: Lane, slot: Slot, call: int) -> None:
         if self._calls.inline:
             self._work_inline(lane, slot)
+            self.underway.end(call)
             return
         self._running += 1
         lane.hooking = self._calls.hooked
-        self._spawn(self._work(lane, slot))
+        self._spawn(self._work(lane, slot, call))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -257,8 +266,7 @@ class Bench:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
+        if not task.cancelled() and (error := task.exception()) is not None:
             self.outbox.put(Broken(error))
 
     def _work_inline(self, lane: Lane, slot: Slot) -> None:
@@ -276,7 +284,7 @@ class Bench:
         else:
             self._advance(lane)
 
-    async def _work(self, lane: Lane, slot: Slot) -> None:
+    async def _work(self, lane: Lane, slot: Slot, call: int) -> None:
         since, stage = time.perf_counter(), "preprocess_hook"
         try:
             try:
@@ -296,6 +304,7 @@ class Bench:
             self._advance(lane)
             self._report(lane)
         finally:
+            self.underway.end(call)
             self._running -= 1
             self._wake.set()
 

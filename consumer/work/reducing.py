@@ -14,6 +14,7 @@ from consumer.work.calls import FAILURES, on_thread
 from consumer.work.job import Job
 from consumer.work.lane import Lane, OpenBatch, Slot
 from consumer.work.publish import Source, described
+from consumer.work.underway import Underway
 
 COMMIT_THREADS = 32
 
@@ -28,12 +29,14 @@ class Reducing:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         done: Callable[[Lane], None],
         failed: Callable[[Lane, int, str, BaseException], None],
+        underway: Underway,
     ) -> None:
         self._reducer = reducer
         self._job = job
         self._spawn = spawn
         self._done = done
         self._failed = failed
+        self._underway = underway
         self._inline = type(reducer).commit is Reducer.commit
         self._is_async = inspect.iscoroutinefunction(reducer.commit)
         self._threads = ThreadPoolExecutor(COMMIT_THREADS, thread_name_prefix="commit")
@@ -110,10 +113,11 @@ class Reducing:
 
     async def _commit(self, lane: Lane, batch: Batch[Any]) -> None:
         try:
-            if self._is_async:
-                results = await self._reducer.commit(batch)
-            else:
-                results = await on_thread(self._threads, self._reducer.commit, batch)
+            with self._underway.during("the reducer's commit", lane.number, batch.last_offset):
+                if self._is_async:
+                    results = await self._reducer.commit(batch)
+                else:
+                    results = await on_thread(self._threads, self._reducer.commit, batch)
             lane.committing = False
             if not lane.dropped:
                 self._publish(lane, results)
