@@ -201,18 +201,23 @@ def _path(target: Target) -> str:
 
 def _pool(pool: WorkerPool, settings: Settings, until: Until | None) -> Pool:
     children = [
-        Child(pool.name, Spec(index, settings, pool.worker, pool.reducer, until), member_main)
+        Child(
+            pool.name,
+            Spec(index, settings, pool.worker, pool.reducer, until),
+            member_main,
+            settings.watchdog.call_seconds,
+        )
         for index in range(settings.concurrency)
     ]
     return Pool(pool.name, children, until is not None)
 
 
-def member_main(spec: Spec, pipe: Connection) -> None:
+def member_main(spec: Spec, pipe: Connection, stacks: Connection) -> None:
     """What a spawned member runs; it is imported there, since the supervisor loads nothing of Kafka."""
-    entry: Callable[[Spec, Connection], None]
+    entry: Callable[[Spec, Connection, Connection], None]
     from consumer.process import main as entry
 
-    entry(spec, pipe)
+    entry(spec, pipe, stacks)
 
 
 def _health(settings: Settings, supervisor: Supervisor) -> HealthServer | None:

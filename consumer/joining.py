@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from consumer.errors import ConfigError, Fenced
-from consumer.kafka.source import InstanceInUse, Source, UnsupportedProtocol
+from consumer.kafka.source import InstanceInUse, Rejoin, Source, UnsupportedProtocol
 from consumer.log import get_logger
 from consumer.patience import Patience
 
@@ -55,6 +55,8 @@ def run_in_group(
                 ) from None
             log.info("the brokers do not have the consumer protocol, joining with the classic one")
             protocol = "classic"
+        except Rejoin:
+            log.warning("leaving the group, and joining it again")
         except InstanceInUse as error:
             # A member that was killed did not leave: its successor's identity is taken until the session is over.
             now = time.monotonic()

@@ -6,7 +6,7 @@ The loop turns Kafka into events for the state machine and its commands into cal
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from random import Random
 from typing import Any
@@ -15,8 +15,9 @@ from consumer.core import messages as m
 from consumer.core.machine import Machine, Policy
 from consumer.errors import ExitCode, Stop
 from consumer.failpoints import failpoint
-from consumer.kafka.source import Source
+from consumer.kafka.source import Other, Rejoin, Source
 from consumer.kafka.transactor import Sink
+from consumer.kafka.watch import Ends
 from consumer.log import RateLimited, get_logger
 from consumer.telemetry import Telemetry
 from consumer.work.bench import Bench
@@ -66,6 +67,7 @@ class Member:
         self._resumes: set[int] = set()
         self._average_bytes = 50_000
         self._more = False
+        self._rejoin = False
         self._repeats = RateLimited(log, 10.0)
         self._do: dict[type, Callable[[Any], None]] = {
             m.Locate: lambda c: self._locating.__setitem__(c.partition, c.epoch),
@@ -75,6 +77,7 @@ class Member:
             m.Transact: self._transact,
             m.Rebuild: self._rebuild,
             m.Finish: lambda c: None,
+            m.Stuck: self._stuck,
             m.Fail: self._fail,
         }
 
@@ -85,9 +88,12 @@ class Member:
 
         Raises:
             Stop: the member must end with this exit code.
+            Rejoin: it goes on with another source.
         """
-        self.source = source
+        self.source, self._rejoin = source, False
         while not self.machine.finished:
+            if self._rejoin:
+                raise Rejoin
             self.handle(*self._listen())
             self._poll(source)
             self._collect()
@@ -136,9 +142,7 @@ class Member:
         self.handle(records, *others)
         self.telemetry.spend("handle", polled)
 
-    def _placed(
-        self, records: m.Records, others: list[m.EndReached | m.OutOfRange]
-    ) -> tuple[m.Records, list[m.EndReached | m.OutOfRange]]:
+    def _placed(self, records: m.Records, others: list[Other]) -> tuple[m.Records, list[Other]]:
         """Without what was fetched from before a seek that is still to be made: it would look like a hole."""
         chunks = [chunk for chunk in records.chunks if chunk.partition not in self._seeks]
         return m.Records(chunks, records.more), [event for event in others if event.partition not in self._seeks]
@@ -161,12 +165,21 @@ class Member:
                 raise error
             case Opened():
                 pass
+            case Ends(ends):
+                self._reach(ends)
             case m.Failed():
                 self._say_failed(report)
                 self.telemetry.failed(report)
                 self.handle(report)
             case _:
                 self.handle(report)
+
+    def _reach(self, ends: Mapping[int, int]) -> None:
+        assert self.source is not None
+        partitions = self.machine.partitions
+        at = self.source.positions([number for number in ends if number in partitions])
+        behind = {n for n, end in ends.items() if n in partitions and max(at.get(n, 0), partitions[n].position) < end}
+        self.handle(m.Reach(behind, self._bench.underway.longest() is not None))
 
     def _say_failed(self, failed: m.Failed) -> None:
         self._repeats.warning(
@@ -236,6 +249,18 @@ class Member:
     def _rebuild(self, command: m.Rebuild) -> None:
         self._settling = command.partitions
         self._sink.rebuild()
+
+    def _stuck(self, command: m.Stuck) -> None:
+        self._rejoin = self._rejoin or command.remedy == "rejoin"
+        self.telemetry.stuck(command)
+        log.error(
+            "partition does not move",
+            topic=self.machine.policy.topic,
+            partition=command.partition,
+            offset=command.offset,
+            why=command.why,
+            remedy=command.remedy,
+        )
 
     def _fail(self, command: m.Fail) -> None:
         stop = Stop(command.message)

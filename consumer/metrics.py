@@ -59,6 +59,10 @@ TABLE: dict[str, Metric] = {
     "lag_records": Metric("Offsets between the last commit and the end.", ("topic", "partition"), highest=True),
     "next_sequence_number": Metric("Sequence number expected next.", ("topic", "partition"), highest=True),
     "sequence_anomalies_total": Metric("Repeats, regressions and gaps of sequence numbers.", ("kind",)),
+    "stuck_partitions_total": Metric(
+        "Partitions that did not move, by what was tried: seek, rejoin, exit; wait: the client cannot read on.",
+        ("step",),
+    ),
     "memory_bytes": Metric("Bytes held, by where they wait.", ("stage",)),
     "paused_partitions": Metric("Assigned partitions that are not read at the moment."),
     "assigned_partitions": Metric("Partitions that the members own."),

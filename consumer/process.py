@@ -6,6 +6,7 @@ the pipe closes. From the moment it is told to stop, a timer of the kernel bound
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import logging
 import os
@@ -27,12 +28,14 @@ from consumer.core.history import DeadLetterLimits
 from consumer.core.machine import Policy
 from consumer.core.retry import Backoff
 from consumer.errors import ExitCode, Stop, TransientError
+from consumer.hangs import DUMP_SIGNAL
 from consumer.joining import Protocol, run_in_group
 from consumer.kafka.conf import consumer_conf
 from consumer.kafka.preflight import Preflight, Topic
 from consumer.kafka.sinks import make_sink
 from consumer.kafka.source import Source
 from consumer.kafka.transactor import Ready, Sink
+from consumer.kafka.watch import Watch
 from consumer.limits import CaughtUp, Limits
 from consumer.loading import Encoding, encoder, encodings, make
 from consumer.member import Member
@@ -56,8 +59,9 @@ DRAIN_SHARE = 0.7
 """Of the time to stop: for finishing and publishing. The rest is for leaving the group and closing."""
 
 
-def main(spec: Spec, pipe: Connection) -> None:
-    """Entry point of the member process; never returns."""
+def main(spec: Spec, pipe: Connection, stacks: Connection) -> None:
+    """Entry point of the member process; never returns. `stacks` takes what its threads do when the supervisor asks."""
+    faulthandler.register(DUMP_SIGNAL, stacks.fileno(), all_threads=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -97,6 +101,7 @@ class MemberProcess:
         self._reported = 0.0
         self._partitions = 0
         self._limits = Limits()
+        self._bench: Bench | None = None
         self._patience = Patience(spec.patient, self._stopping)
 
     def run(self) -> None:
@@ -114,7 +119,7 @@ class MemberProcess:
         self._limits = self._find_limits(preflight)
         job = self._job(worker, reducer, outputs, topics)
         outbox: SimpleQueue[Any] = SimpleQueue()
-        bench = Bench(job, outbox)
+        bench = self._bench = Bench(job, outbox)
         bench.start()
         self._await_open(outbox)
         self._member(preflight, bench, outbox, reducer, topics)
@@ -206,6 +211,7 @@ class MemberProcess:
             reduces=reducer is not None,
             positions=reducer is not None and type(reducer).start_offset is not Reducer.start_offset,
             stop_seconds=DRAIN_SHARE * settings.shutdown.timeout_seconds,
+            stuck_seconds=settings.watchdog.stuck_seconds,
             limits=self._limits,
         )
 
@@ -238,6 +244,15 @@ class MemberProcess:
         # Only now: a client that refuses its options must not leave a group that has begun.
         preflight.start_group(self._partitions, settings.sequence.partitioning)
         self._start_sink(sink)
+        watch = Watch(
+            preflight.admin,
+            settings.input_topic,
+            list(topics),
+            lambda: list(member.machine.partitions),
+            outbox,
+            settings.watchdog.stuck_seconds / 4,
+        )
+        watch.start()
         gc.freeze()
         try:
             source = run_in_group(member.run, partial(self._open, member), source, choice, self._patience)
@@ -321,13 +336,23 @@ class MemberProcess:
     def _stopping(self) -> bool:
         for _ in self._listen():
             pass
+        if self._due():
+            _tell(self._pipe, Status(joined=False, partitions=0, call=self._call()))
         return self._stop_at is not None
 
-    def _report(self, member: Member) -> None:
+    def _due(self) -> bool:
         now = time.monotonic()
         if now - self._reported < STATUS_SECONDS:
-            return
+            return False
         self._reported = now
+        return True
+
+    def _call(self) -> tuple[float, str] | None:
+        return self._bench.underway.longest() if self._bench is not None else None
+
+    def _report(self, member: Member) -> None:
+        if not self._due():
+            return
         machine = member.machine
         progress = {
             number: (partition.committed, None if (last := partition.history.sequence_number) is None else last + 1)
@@ -342,5 +367,6 @@ class MemberProcess:
             limit_reached=machine.limit_reached,
             progress=progress,
             metrics=member.telemetry.snapshot(machine, self._source.ends(list(machine.partitions))),
+            call=self._call(),
         )
         _tell(self._pipe, status)

@@ -42,6 +42,8 @@ class Status:
     progress: dict[int, tuple[int, int | None]] = field(default_factory=dict)
     """Committed next offset and next sequence number per partition."""
     metrics: Series = field(default_factory=dict)
+    call: tuple[float, str] | None = None
+    """The oldest call of user code that runs: since when (`time.monotonic`), and which it is."""
 
 
 @dataclass(frozen=True, slots=True)

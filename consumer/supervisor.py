@@ -6,6 +6,7 @@ supervisor. Members are spawned, never forked: a fork would share the parent's l
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -19,7 +20,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from consumer import hangs
 from consumer.errors import ConfigError, ExitCode, Fenced, PolicyStop, Stop
+from consumer.hangs import Hang
 from consumer.log import get_logger
 from consumer.metrics import Aggregate, Metrics
 from consumer.protocol import Alone, Failure, Spec, Status, Told
@@ -27,8 +30,10 @@ from consumer.protocol import Alone, Failure, Spec, Status, Told
 log = get_logger("consumer.supervisor")
 
 TURN_SECONDS = 0.5
-STALE_SECONDS = 30.0
-"""A member that reported nothing for so long does not turn any more."""
+STALE_SECONDS = 45.0
+"""Not live: a loop that has not turned for so long. A member is killed and started again before, see `hangs.py`."""
+PAUSED_SECONDS = 5.0
+"""A turn that took so long: this process was stopped, perhaps with its members, who have said nothing meanwhile."""
 RESTART_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 HEALTHY_SECONDS = 60.0
 EXIT_MARGIN_SECONDS = 0.5
@@ -42,9 +47,13 @@ class Child:
 
     pool: str
     spec: Spec
-    entry: Callable[[Spec, Connection], None]
+    entry: Callable[[Spec, Connection, Connection], None]
+    call_seconds: float = math.inf
+    """`CONSUMER_WATCHDOG__CALL_SECONDS`."""
     process: BaseProcess | None = None
     pipe: Connection | None = None
+    stacks: Connection | None = None
+    hang: Hang | None = None
     started: float = 0.0
     heard: float = 0.0
     restarts: int = 0
@@ -137,6 +146,7 @@ class Supervisor:
     def readyz(self) -> tuple[bool, dict[str, Any]]:
         """Whether every member has joined its group and nothing is stopping; no partition is ready, too."""
         reasons = ["stopping"] if self._kill_at is not None else []
+        reasons += [str(self._final)] if self._final is not None else []
         reasons += [
             f"member {child.name} has not joined"
             for child in self._children()
@@ -173,6 +183,24 @@ class Supervisor:
             self._bury(sentinels[sentinel])
         for pool in self.pools:
             self._coordinate(pool)
+        if self._kill_at is None:
+            self._kill_hanging(time.monotonic())
+
+    def _kill_hanging(self, now: float) -> None:
+        """A member that cannot mend itself is started again; one that is told to stop has a deadline anyway."""
+        paused = now - self._turned > PAUSED_SECONDS
+        for child in self._children():
+            if paused:
+                child.heard = now
+            if child.process is None or child.hang is not None:
+                continue
+            child.hang = hangs.find(child.status, now - child.heard, child.call_seconds, now)
+            if child.hang is not None:
+                assert child.stacks is not None
+                assert child.process.pid is not None
+                stack = hangs.stacks(child.process.pid, child.stacks)
+                log.error("member hangs, it is killed", member=child.name, why=child.hang.why, stack=stack)
+                child.process.kill()
 
     def _obey(self, now: float) -> None:
         """What signals and the deadline ask for."""
@@ -196,10 +224,11 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         child.restart_at = None
-        child.status = None
+        child.status = child.failure = child.hang = None
         ours, theirs = self._context.Pipe()
+        child.stacks, stacks = self._context.Pipe(duplex=False)
         child.process = self._context.Process(
-            target=child.entry, args=(child.spec, theirs), name=f"member-{child.name}", daemon=False
+            target=child.entry, args=(child.spec, theirs, stacks), name=f"member-{child.name}", daemon=False
         )
         # The first spawn would start the tracker, and that unblocks both signals (CPython 3.11): not in between.
         resource_tracker.ensure_running()
@@ -210,6 +239,7 @@ class Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
+        stacks.close()
         child.pipe = ours
         child.started = child.heard = time.monotonic()
         log.info("member started", member=child.name, pid=child.process.pid)
@@ -268,9 +298,10 @@ class Supervisor:
         code = child.process.exitcode
         child.process.close()
         child.process = None
-        if child.pipe is not None:
-            child.pipe.close()
-            child.pipe = None
+        for pipe in (child.pipe, child.stacks):
+            if pipe is not None:
+                pipe.close()
+        child.pipe = child.stacks = None
         pool = self._pool(child)
         self.aggregate.remove(pool.name, child.name)
         if code in _FINAL:
@@ -293,8 +324,10 @@ class Supervisor:
         child.restart_at = now + delay
         child.spec = replace(child.spec, patient=True)
         reason = signal.Signals(-code).name if code is not None and code < 0 else f"exit {code}"
+        reason = child.hang.reason if child.hang is not None else reason
+        why = child.failure.message if child.failure is not None else None
         self._own[pool.name].inc("member_restarts_total", reason=reason)
-        log.error("member died, it is started again", member=child.name, reason=reason, in_seconds=delay)
+        log.error("member died, it is started again", member=child.name, reason=reason, why=why, in_seconds=delay)
 
     def _stop_all(self, now: float) -> None:
         log.info("stopping", seconds=self._shutdown_seconds)

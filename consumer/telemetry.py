@@ -9,7 +9,7 @@ from importlib import metadata
 
 from consumer.core.item import Item
 from consumer.core.machine import Machine
-from consumer.core.messages import Chunk, Failed, FailureKind, Outcome, Transact, TransactionEnded
+from consumer.core.messages import Chunk, Failed, FailureKind, Outcome, Stuck, Transact, TransactionEnded
 from consumer.metrics import Metrics, Series
 from consumer.work.report import Tally
 
@@ -41,6 +41,10 @@ class Telemetry:
         """A call of user code, or a decode, failed."""
         if report.kind is not FailureKind.PERMANENT:
             self._metrics.inc("retries_total")
+
+    def stuck(self, command: Stuck) -> None:
+        """A partition does not move."""
+        self._metrics.inc("stuck_partitions_total", step=command.remedy)
 
     def batch(self, command: Transact) -> None:
         """A transaction begins."""

@@ -20,7 +20,7 @@ LAYERS = (
     *("errors", "failpoints", "records", "partitioning", "rest", "targets"),
     *("checkpoint", "worker", "reducer", "workers", "reducers", "limits"),
     *("avro", "schemas"),
-    *("settings", "log", "metrics", "http", "patience", "registry", "loading", "protocol"),
+    *("settings", "log", "metrics", "http", "patience", "registry", "loading", "protocol", "hangs"),
     *("core", "work", "telemetry", "kafka"),
     *("member", "joining", "process", "supervisor", "executor"),
     *("__init__", "generate", "testing"),

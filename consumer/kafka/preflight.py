@@ -18,10 +18,11 @@ from confluent_kafka import (
     KafkaException,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, OffsetSpec, ResourceType
+from confluent_kafka.admin import ClusterMetadata, ConfigResource, OffsetSpec, ResourceType
 
 from consumer.errors import ConfigError
-from consumer.kafka.conf import admin_conf, consumer_conf, make_client
+from consumer.kafka.admin import make_admin
+from consumer.kafka.conf import consumer_conf, make_client
 from consumer.log import get_logger
 from consumer.partitioning import Partitioning
 from consumer.patience import Patience
@@ -78,7 +79,7 @@ class Preflight:
         self._settings = settings
         self._patience = patience
         self._brokers = f"the brokers at {settings.kafka.bootstrap_servers} (CONSUMER_KAFKA__BOOTSTRAP_SERVERS)"
-        self._admin: AdminClient = make_client(AdminClient, admin_conf(settings), logging.getLogger("librdkafka"))
+        self.admin = make_admin(settings, logging.getLogger("librdkafka"))
 
     def topics(self, names: Iterable[str]) -> dict[str, Topic]:
         """Partitions and size limits of these topics.
@@ -108,7 +109,7 @@ class Preflight:
 
         A client that asks for offsets before goes on saying that there are none, for 30 s and more (measured).
         """
-        metadata = self._admin.list_topics(timeout=1.0)
+        metadata = self.admin.list_topics(timeout=1.0)
         for name in wanted:
             for number, partition in metadata.topics[name].partitions.items() if name in metadata.topics else ():
                 if partition.leader < 0:
@@ -140,7 +141,7 @@ class Preflight:
 
     def _limit(self, name: str) -> int:
         resource = ConfigResource(ResourceType.TOPIC, name)
-        found = self._only(self._admin.describe_configs([resource], request_timeout=REQUEST_SECONDS))
+        found = self._only(self.admin.describe_configs([resource], request_timeout=REQUEST_SECONDS))
         return int(found["max.message.bytes"].value)
 
     # -------------------------------------------------------------------------------------------------- offsets
@@ -225,7 +226,7 @@ class Preflight:
         request = [ConsumerGroupTopicPartitions(self._settings.group_id, wanted)]
         try:
             answer = self._ask(
-                lambda: self._only(self._admin.alter_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS))
+                lambda: self._only(self.admin.alter_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS))
             )
             return next((found.error for found in answer.topic_partitions if found.error), None)
         except KafkaException as error:
@@ -242,7 +243,7 @@ class Preflight:
         request = {TopicPartition(topic, number): spec for number in range(partitions)}
 
         def ask() -> dict[int, int]:
-            futures = self._admin.list_offsets(
+            futures = self.admin.list_offsets(
                 request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
             )
             return {found.partition: self._result(future).offset for found, future in futures.items()}
@@ -275,7 +276,7 @@ class Preflight:
         group = [self._settings.group_id]
         try:
             described = self._ask(
-                lambda: self._only(self._admin.describe_consumer_groups(group, request_timeout=REQUEST_SECONDS))
+                lambda: self._only(self.admin.describe_consumer_groups(group, request_timeout=REQUEST_SECONDS))
             )
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:

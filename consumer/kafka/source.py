@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumer.core.messages import Chunk, EndReached, OutOfRange, Records
+from consumer.core.messages import Chunk, EndReached, FetchFailed, OutOfRange, Records
 from consumer.errors import ConfigError, Fenced
+from consumer.failpoints import failpoint
 from consumer.kafka.conf import make_client
 from consumer.log import RateLimited, get_logger
 
@@ -26,6 +27,9 @@ _BEHIND_FATAL = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
 )
 
+Other = EndReached | OutOfRange | FetchFailed
+"""What a poll may return besides records."""
+
 log = get_logger("consumer.source")
 
 
@@ -35,6 +39,10 @@ class UnsupportedProtocol(Exception):
 
 class InstanceInUse(Exception):
     """The group still has another member with this `group.instance.id`, perhaps one that is gone (KIP-848)."""
+
+
+class Rejoin(Exception):
+    """Leave the group, and join it again with a new consumer."""
 
 
 class Rebalances(Protocol):
@@ -73,7 +81,7 @@ class Source:
 
     # ------------------------------------------------------------------------------------------------ records
 
-    def poll(self, seconds: float, most: int) -> tuple[Records, list[EndReached | OutOfRange]]:
+    def poll(self, seconds: float, most: int) -> tuple[Records, list[Other]]:
         """Wait up to `seconds` for a record, then take what else is there without waiting, `most` in all.
 
         `poll` returns with the first record, where `consume` would wait for all it was asked for.
@@ -88,18 +96,22 @@ class Source:
             self._raise()
         return self._sort(messages, len(messages) == most)
 
-    def _sort(self, messages: Sequence[Any], more: bool) -> tuple[Records, list[EndReached | OutOfRange]]:
+    def _sort(self, messages: Sequence[Any], more: bool) -> tuple[Records, list[Other]]:
         # Any: the client's stubs say None where a record that was fetched always has a value.
         by_partition: dict[int, tuple[list[Any], list[int]]] = {}
-        others: list[EndReached | OutOfRange] = []
+        others: list[Other] = []
+        failed: set[int] = set()
         for message in messages:
-            error = message.error()
+            error, number = message.error(), message.partition()
+            if failed and number in failed:
+                continue  # what lies behind an error may lie behind records that were lost with it
             if error is not None:
                 event = self._event(message, error)
                 if event is not None:
                     others.append(event)
+                if isinstance(event, FetchFailed):
+                    failed.add(number)
                 continue
-            number = message.partition()
             found = by_partition.get(number)
             if found is None:
                 found = by_partition[number] = ([], [])
@@ -111,7 +123,7 @@ class Source:
         ]
         return Records(chunks, more), others
 
-    def _event(self, message: Any, error: KafkaError) -> EndReached | OutOfRange | None:
+    def _event(self, message: Any, error: KafkaError) -> Other | None:
         """An error that came in place of a record: none is ever skipped in silence."""
         code, partition = error.code(), message.partition()
         if code == KafkaError._PARTITION_EOF:
@@ -122,7 +134,7 @@ class Source:
         self._judge(error, where)
         text = f"{error.name()}: {error.str()}"
         self._repeats.warning("fetch failed", key=(where, code), topic=self._topic, partition=partition, error=text)
-        return None
+        return FetchFailed(partition, text) if partition >= 0 else None
 
     def _judge(self, error: KafkaError, where: str) -> None:
         code = cause(error)
@@ -158,7 +170,9 @@ class Source:
             self._judge(error.args[0], self._topic)
             self._repeats.warning("committed offsets are not known yet", error=str(error.args[0].name()))
             return {}
-        if any(partition.error for partition in found):
+        failed = next((partition.error for partition in found if partition.error), None)
+        if failed is not None:
+            self._repeats.warning("committed offsets are not known yet", error=failed.name())
             return {}
         return {
             partition.partition: (partition.offset if partition.offset >= 0 else None, partition.metadata or "")
@@ -184,6 +198,8 @@ class Source:
         librdkafka's broker threads would notice up to a second later (measured); any request to the leaders wakes them.
         """
         wanted = [TopicPartition(self._topic, number) for number in partitions]
+        if failpoint("resume"):
+            return
         self._consumer.resume(wanted)
         try:
             self._consumer.offsets_for_times(
@@ -210,6 +226,14 @@ class Source:
             if high >= 0:
                 found[number] = high
         return found
+
+    def positions(self, partitions: Sequence[int]) -> dict[int, int]:
+        """How far the client has gone, transaction markers included; nothing is asked, and what is not known left out.
+
+        librdkafka moves the position over control records when it is polled (`rd_kafka_op_handle_std`).
+        """
+        found = self._consumer.position([TopicPartition(self._topic, number) for number in partitions])
+        return {at.partition: at.offset for at in found if at.offset >= 0}
 
     def commit(self, offsets: list[TopicPartition]) -> None:
         """Commit outside a transaction, and wait for the answer without limit; from any thread."""

@@ -1,12 +1,11 @@
-"""What one setting alone cannot say: required ones, ones that contradict each other, ones not built yet."""
+"""What one setting alone cannot say: required ones, ones that contradict each other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
 
 from consumer.errors import ConfigError
-from consumer.settings.model import Settings, as_text, setting_name
+from consumer.settings.model import Settings, setting_name
 
 __all__ = ["RUN_REQUIRES", "check"]
 
@@ -27,12 +26,6 @@ _OWNED_OPTIONS = (
 )
 """How the names of the librdkafka options begin that the consumer sets itself."""
 _OPTIONS_THAT_RUN_CODE = ("plugin.library.paths", "sasl.kerberos.kinit.cmd", "ssl.engine.", "ssl.providers")
-
-# A setting whose feature is not built yet, and the values other than its default that turn the feature off.
-_NOT_BUILT: Mapping[str, tuple[Any, ...]] = {
-    "watchdog.call_seconds": (),
-    "watchdog.stuck_seconds": (),
-}
 
 # What must hold, the setting that an error names, and the rest of the error.
 _RULES: tuple[tuple[Callable[[Settings], bool], str, str], ...] = (
@@ -92,8 +85,3 @@ def _faults(settings: Settings, required: Collection[str]) -> Iterator[tuple[str
     for holds, name, fault in _RULES:
         if not holds(settings):
             yield name, fault
-    for name, turned_off in _NOT_BUILT.items():
-        allowed = (Settings().get(name), *turned_off)
-        if settings.get(name) not in allowed:
-            choices = " or ".join(map(as_text, allowed))
-            yield name, f"is not supported by this version yet: leave it at {choices}"

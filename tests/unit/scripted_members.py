@@ -12,7 +12,7 @@ from pathlib import Path
 from consumer.protocol import Alone, Failure, Spec, Status
 
 
-def play(spec: Spec, pipe: Connection) -> None:
+def play(spec: Spec, pipe: Connection, stacks: Connection) -> None:
     """The entry point."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -21,7 +21,7 @@ def play(spec: Spec, pipe: Connection) -> None:
     part(spec, pipe)
 
 
-def tell_the_mask(spec: Spec, pipe: Connection) -> None:
+def tell_the_mask(spec: Spec, pipe: Connection, stacks: Connection) -> None:
     """An entry point that changes nothing: prints which signals are blocked when a member begins."""
     print(*sorted(signal.Signals(number).name for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())), flush=True)
 

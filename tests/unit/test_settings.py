@@ -211,8 +211,6 @@ def test_a_wrong_value_from_a_file_is_not_shown(tmp_path: Path) -> None:
         ("CONSUMER_SEQUENCE__POLICY", "skip", "must be one of ignore, report, skip_repeats, stop"),
         ("CONSUMER_DLQ__MAX_CONSECUTIVE", "-1", "must be a whole number of 0 or more"),
         ("CONSUMER_DLQ__MAX_RATIO", "1.5", "must be a number from 0 to 1"),
-        ("CONSUMER_WATCHDOG__STUCK_SECONDS", "60", "not supported by this version yet: leave it at 120.0"),
-        ("CONSUMER_WATCHDOG__CALL_SECONDS", "60", "not supported by this version yet: leave it at 7200.0"),
         ("CONSUMER_WORKER", "consumer.workers", "must be package.module:Name"),
         ("CONSUMER_REDUCER", "a b:C", "must be package.module:Name"),
         ("CONSUMER_INPUT_TOPIC", "in put", "must be at most 249 of the characters"),

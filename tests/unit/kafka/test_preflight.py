@@ -37,7 +37,7 @@ class FakeAdmin:
 
 def limit_of(monkeypatch: pytest.MonkeyPatch, *errors: int) -> int:
     monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(module, "make_client", lambda *_: FakeAdmin(*errors))
+    monkeypatch.setattr(module, "make_admin", lambda *_: FakeAdmin(*errors))
     names = {"bootstrap_servers": "b:1"}
     overrides = {"kafka": names, "group_id": "g", "input_topic": "in", "output_topic": "out", "worker": "a:B"}
     settings = load_settings({}, overrides=overrides)
