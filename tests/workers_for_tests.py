@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import hashlib
 import io
 import time
@@ -104,6 +106,44 @@ class BlockingWorker(PickyWorker):
             with self.mark.open("a") as file:
                 file.write("called\n")
             time.sleep(self.seconds)
+        return super().process_checkpoint(checkpoint)
+
+
+class HangsOnce(PickyWorker):
+    """Never comes back from checkpoint `number`, once for all processes that share the file `mark`."""
+
+    def __init__(self, number: int, mark: str) -> None:
+        self.number = number
+        self.mark = Path(mark)
+
+    def hangs(self, checkpoint: CheckpointHeader) -> bool:
+        """Whether this is the time."""
+        if checkpoint.summary.sequence_number != self.number or self.mark.exists():
+            return False
+        self.mark.touch()
+        return True
+
+    def process_checkpoint(self, checkpoint: CheckpointHeader) -> list[Row] | Row | None:
+        while self.hangs(checkpoint):
+            time.sleep(600)
+        return super().process_checkpoint(checkpoint)
+
+
+class KeepsTheGil(HangsOnce):
+    """Hangs in C, and lets no other thread run Python."""
+
+    def process_checkpoint(self, checkpoint: CheckpointHeader) -> list[Row] | Row | None:
+        if self.hangs(checkpoint):
+            ctypes.PyDLL(None).sleep(600)
+        return super().process_checkpoint(checkpoint)
+
+
+class AwaitsForever(HangsOnce):
+    """Hangs in a coroutine, while others go on."""
+
+    async def process_checkpoint(self, checkpoint: CheckpointHeader) -> list[Row] | Row | None:  # type: ignore[override]
+        if self.hangs(checkpoint):
+            await asyncio.sleep(600)
         return super().process_checkpoint(checkpoint)
 
 

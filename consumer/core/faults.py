@@ -1,15 +1,17 @@
 """A client error that comes again at one offset, such as a batch whose checksum is wrong: wait longer and longer.
 
 librdkafka reports what it cannot decode in place of the records. Decompression errors repeat at the same offset
-every half second for ever; after a checksum error it goes on behind the batch (`rdkafka_msgset_reader.c`), which
-would lose the records: the position is therefore sought again after every error.
+every half second for ever. After a checksum error it goes on behind the batch, or at an offset that it takes from the
+damage and that is then out of range (measured): both would lose records, so the position is sought again every time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
-from consumer.core.messages import FetchFailed, Seek, Stuck
+from consumer.core import stops
+from consumer.core.messages import Fail, FetchFailed, OutOfRange, Seek, Stuck
 from consumer.core.partition import Partition
 from consumer.core.retry import Backoff
 
@@ -18,7 +20,16 @@ MOST = 3
 BACKOFF = Backoff(10.0, 2.0, 300.0)
 
 
-def failed(partition: Partition, event: FetchFailed, random: Random, now: float) -> list[Seek | Stuck]:
+def out_of_range(
+    topic: str, partition: Partition, event: OutOfRange, random: Random, now: float
+) -> Sequence[Fail | Seek | Stuck]:
+    """Stop, unless it is an offset that came out of a damaged batch, which is one more failure to read that."""
+    if partition.failing_at == partition.position != event.offset:
+        return failed(partition, FetchFailed(partition.number, event.error), random, now)
+    return [stops.out_of_range(topic, event)]
+
+
+def failed(partition: Partition, event: FetchFailed, random: Random, now: float) -> Sequence[Fail | Seek | Stuck]:
     """Count the error: seek its place again, and after MOST of them let the partition wait for a while."""
     if partition.failing_at != partition.position:
         partition.failing_at, partition.fetch_failures = partition.position, 0

@@ -194,7 +194,7 @@ class Machine:
     def _out_of_range(self, event: m.OutOfRange, now: float) -> None:
         partition = self.partitions.get(event.partition)
         if partition is not None and partition.state is State.RUNNING:  # else a fetch from before its start was known
-            self._emit(stops.out_of_range(self.policy.topic, event))
+            self._out += faults.out_of_range(self.policy.topic, partition, event, self.retries.random, now)
 
     def _fetch_failed(self, event: m.FetchFailed, now: float) -> None:
         partition = self.partitions.get(event.partition)

@@ -65,6 +65,9 @@ class Source:
         self._rebalances = rebalances
         self._error: BaseException | None = None
         self._abandoned = False
+        self._ended: set[int] = set()
+        """Not fetched any more since an offset was out of range, perhaps the 0 of `_assign`: a seek is refused for ever
+        (`_STATE`, measured), only a new assignment helps."""
         self._repeats = RateLimited(log, 10.0)
         self._consumer: Consumer = make_client(
             Consumer,
@@ -129,6 +132,7 @@ class Source:
         if code == KafkaError._PARTITION_EOF:
             return EndReached(partition, message.offset())
         if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            self._ended.add(partition)
             return OutOfRange(partition, message.offset(), error.str())
         where = f"{self._topic}/{partition}"
         self._judge(error, where)
@@ -181,8 +185,15 @@ class Source:
 
     def seek(self, partition: int, offset: int | None) -> bool:
         """Fetch from `offset` on (None: the beginning); False: not possible yet, try again."""
+        at = [TopicPartition(self._topic, partition, -2 if offset is None else offset)]
         try:
-            self._consumer.seek(TopicPartition(self._topic, partition, -2 if offset is None else offset))
+            if partition in self._ended:
+                self._consumer.incremental_unassign(at)
+                self._consumer.incremental_assign(at)
+                self._consumer.pause(at)
+                self._ended.discard(partition)
+            else:
+                self._consumer.seek(at[0])
         except KafkaException as error:
             self._repeats.warning("seek is not possible yet", partition=partition, error=str(error.args[0].name()))
             return False
@@ -269,7 +280,9 @@ class Source:
         start = [TopicPartition(partition.topic, partition.partition, 0) for partition in partitions]
         consumer.incremental_assign(start)
         consumer.pause(start)
-        self._rebalances.assigned([partition.partition for partition in partitions])
+        numbers = [partition.partition for partition in partitions]
+        self._ended.difference_update(numbers)
+        self._rebalances.assigned(numbers)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._guard(lambda: self._rebalances.revoked([partition.partition for partition in partitions]))

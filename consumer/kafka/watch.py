@@ -64,6 +64,7 @@ class Watch:
         self._outbox = outbox
         self._seconds = min(seconds, INTERVAL_SECONDS)
         self._ids: dict[str, str] = {}
+        self._known = False
         self._missing_since: dict[str, float] = {}
         self._repeats = RateLimited(log, 300.0)
         self._pause = threading.Event()  # never set: the process ends with the thread
@@ -90,6 +91,9 @@ class Watch:
             asked = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=REQUEST_SECONDS)
             for name, future in asked.items():
                 self._compare(name, future, now)
+            if not self._known and len(self._ids) == len(self._topics):
+                self._known = True
+                log.info("topics watched", ids=self._ids, every_seconds=self._seconds)
             self._outbox.put(Ends(self._ends()))
         except (KafkaException, TimeoutError) as error:
             self._silent(error)

@@ -58,6 +58,27 @@ class TopicFactory:
         self._wait_until_usable([TopicPartition(name, i) for name, count in wanted.items() for i in range(count)])
         return names
 
+    def delete(self, name: str) -> None:
+        """Delete one of them, and return when the broker says so."""
+        self._admin.delete_topics([name])[name].result()
+        self._made.remove(name)
+        deadline = time.monotonic() + USABLE_SECONDS
+        while name in self._admin.list_topics(timeout=10).topics:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} is still there after {USABLE_SECONDS:.0f} s")
+            time.sleep(0.02)
+
+    def make(self, name: str, count: int) -> None:
+        """Make one with a name of its own, or that of a deleted one."""
+        self._admin.create_topics([NewTopic(name, num_partitions=count, replication_factor=1)])[name].result()
+        self._made.append(name)
+        self._wait_until_usable([TopicPartition(name, number) for number in range(count)])
+
+    def trim(self, name: str, partition: int, offset: int) -> None:
+        """Delete the records below `offset`, as retention does."""
+        at = TopicPartition(name, partition, offset)
+        self._admin.delete_records([at])[at].result()
+
     def close(self) -> None:
         """Delete them, for which the broker must run: it is started where the test left it stopped."""
         restore(self._broker)

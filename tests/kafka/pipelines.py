@@ -207,13 +207,17 @@ class Pipeline:
     ) -> Run:
         """Start a `run` as instance `instance`; failpoints by place, settings by their names less the prefix."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
-        configured = {**self._defaults(), **self._settings, "INSTANCE_ID": instance, **settings}
-        environ |= {f"CONSUMER_{name}": value for name, value in configured.items()}
+        environ |= self.environment(instance, settings)
         points = ",".join(f"{place}={action}" for place, action in failpoints.items())
         environ |= {VARIABLE: points, FIRED: str(self._fired)}
         run = Run(environ, self.folder / f"{instance}.{len(self.runs)}.log")
         self.runs.append(run)
         return run
+
+    def environment(self, instance: str, settings: Mapping[str, str]) -> dict[str, str]:
+        """The settings of instance `instance`, `settings` among them, as variables."""
+        configured = {**self._defaults(), **self._settings, "INSTANCE_ID": instance, **settings}
+        return {f"CONSUMER_{name}": value for name, value in configured.items()}
 
     def _defaults(self) -> dict[str, str]:
         return {
