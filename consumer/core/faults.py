@@ -23,7 +23,12 @@ BACKOFF = Backoff(10.0, 2.0, 300.0)
 def out_of_range(
     topic: str, partition: Partition, event: OutOfRange, random: Random, now: float
 ) -> Sequence[Fail | Seek | Stuck]:
-    """Stop, unless it is an offset that came out of a damaged batch, which is one more failure to read that."""
+    """Stop, unless it is not the group's own offset.
+
+    It may be the 0 at which the client was assigned, or come out of a damaged batch, which is one more failure of it.
+    """
+    if event.offset < partition.position:
+        return [Seek(partition.number, partition.position)]
     if partition.failing_at == partition.position != event.offset:
         return failed(partition, FetchFailed(partition.number, event.error), random, now)
     return [stops.out_of_range(topic, event)]

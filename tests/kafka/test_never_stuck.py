@@ -7,12 +7,18 @@ import signal
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from consumer import hangs
+from consumer.core.messages import OutOfRange, Records
 from consumer.executor import Executor, WorkerPool
+from consumer.kafka.conf import consumer_conf
+from consumer.kafka.source import Other, Source
+from consumer.settings import load_settings
 from tests.brokers.find import Broker
 from tests.brokers.jvm import JvmBroker
 from tests.brokers.settings import free_port
@@ -221,9 +227,9 @@ def test_retention_that_overtakes_the_group_stops_it(pipeline: PipelineFactory, 
     run = one.start("one")
     one.wait_until_done()
     run.stop()
-    at = one.committed()[4]
 
-    topics.trim(one.names.input, 4, at)  # up to the group, so that offset 0, where a client is assigned, is gone
+    for number, at in one.committed().items():  # up to the group: offset 0, where a client is assigned, is gone
+        topics.trim(one.names.input, number, at)
     one.feed(60)
     run = one.start("one")
     one.wait_until_done()
@@ -236,6 +242,51 @@ def test_retention_that_overtakes_the_group_stops_it(pipeline: PipelineFactory, 
     assert run.wait(20) == 3, run.tail()
     assert f"{one.names.input}/4: the next offset {at} is out of range" in run.tail()
     assert one.committed()[4] == at
+
+
+class Owner:
+    """Hears of rebalances."""
+
+    def __init__(self) -> None:
+        self.owned: set[int] = set()
+
+    def assigned(self, partitions: Sequence[int]) -> None:
+        self.owned.update(partitions)
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        self.owned.difference_update(partitions)
+
+    lost = revoked
+
+
+@pytest.mark.parametrize("protocol", ["consumer", "classic"])
+def test_a_partition_can_be_sought_after_an_offset_that_was_out_of_range(
+    pipeline: PipelineFactory, topics: TopicFactory, protocol: Literal["consumer", "classic"]
+) -> None:
+    """A client is assigned at offset 0, and may fetch there before it is paused: retention may have taken that away."""
+    one = pipeline(protocol)
+    one.feed(60)
+    topics.trim(one.names.input, 4, 5)
+    settings = load_settings(one.environment("one", {}))
+    owner = Owner()
+    source = Source(consumer_conf(settings, member=0, group_protocol=protocol)[0], one.names.input, owner)
+    source.join()
+
+    def polled() -> tuple[Records, list[Other]]:
+        return source.poll(0.1, 100)
+
+    try:
+        eventually(lambda: [polled(), len(owner.owned) == PARTITIONS][1], "assigned")
+        eventually(lambda: source.seek(4, 0), "sought")
+        source.resume([4])
+        (event,) = eventually(lambda: polled()[1], "out of range")
+        assert (type(event), event.partition, event.offset) == (OutOfRange, 4, 0)
+        assert source.seek(4, 7), "never possible again"
+        source.resume([4])
+        (chunk,) = eventually(lambda: polled()[0].chunks, "records")
+        assert (chunk.partition, chunk.offsets[0]) == (4, 7)
+    finally:
+        source.close()
 
 
 # ---------------------------------------------------------------------------------------------------- health

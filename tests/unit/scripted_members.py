@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from consumer.hangs import DUMP_SIGNAL
 from consumer.protocol import Alone, Failure, Spec, Status
 
 
@@ -18,6 +20,7 @@ def play(spec: Spec, pipe: Connection, stacks: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     part: Callable[[Spec, Connection], None] = globals()[str(spec.worker)]
+    faulthandler.register(DUMP_SIGNAL, stacks.fileno())
     part(spec, pipe)
 
 
@@ -38,6 +41,33 @@ def deaf(spec: Spec, pipe: Connection) -> None:
     """Joins and hears nothing any more."""
     pipe.send(Status(joined=True, partitions=2))
     time.sleep(60)
+
+
+def hangs_once(spec: Spec, pipe: Connection) -> None:
+    """Is in one call for ever, and well once it was started again."""
+    call = None if spec.patient else (time.monotonic() - 100.0, "the worker of in/3 offset 55")
+    while not pipe.poll(0.05):
+        pipe.send(Status(joined=True, partitions=2, call=call))
+
+
+def starts_for_ever(spec: Spec, pipe: Connection) -> None:
+    """Imports for as long as it may, and is silent."""
+    if not spec.patient:
+        time.sleep(60)
+    obedient(spec, pipe)
+
+
+def silent_once(spec: Spec, pipe: Connection) -> None:
+    """Reports once and hears nothing any more, and is well once it was started again."""
+    if not spec.patient:
+        pipe.send(Status(joined=True, partitions=2))
+        time.sleep(60)
+    obedient(spec, pipe)
+
+
+def silent_at_first(spec: Spec, pipe: Connection) -> None:
+    """Has said nothing yet, and ends when told to."""
+    pipe.recv()
 
 
 def slow_to_join(spec: Spec, pipe: Connection) -> None:

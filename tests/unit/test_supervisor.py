@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -10,15 +11,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import Process
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from consumer import hangs
 from consumer import supervisor as module
 from consumer.errors import ConfigError, ExitCode, Fenced, PolicyStop, Stop
-from consumer.protocol import Spec
+from consumer.protocol import Spec, Status
 from consumer.supervisor import Child, Pool, Supervisor
 from tests.unit.scripted_members import play
 
@@ -114,6 +117,68 @@ def test_a_member_started_again_waits_for_brokers_without_limit(tmp_path: Path) 
     run.supervisor.stop()
     run.end()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["patient-False", "patient-True"]
+
+
+@pytest.mark.parametrize(
+    ("part", "call_seconds", "why", "where"),
+    [
+        ("hangs_once", 50.0, "the worker of in/3 offset 55 runs for 10", "in hangs_once"),
+        (
+            "starts_for_ever",
+            1.0,
+            "it has imported and made the worker for 1 s: CONSUMER_WATCHDOG",
+            "in starts_for_ever",
+        ),
+        ("silent_once", math.inf, "nothing was heard of it for 1 s", "in silent_once"),
+    ],
+)
+def test_a_member_that_hangs_is_killed_and_started_again(
+    said: Callable[[str], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    call_seconds: float,
+    why: str,
+    where: str,
+) -> None:
+    monkeypatch.setattr(module, "RESTART_SECONDS", (0.01,))
+    monkeypatch.setattr(hangs, "SILENT_SECONDS", 1.0 if part == "silent_once" else 30.0)
+    one = pool(part)
+    one.children[0].call_seconds = call_seconds
+    run = Running(one)
+    run.until(lambda: one.children[0].spec.patient and one.children[0].status is not None)
+    run.supervisor.stop()
+    run.end()
+    (killed,) = said("member hangs, it is killed")
+    assert killed["member"] == "pool-0"
+    assert killed["why"].startswith(why)
+    assert any(where in line for line in killed["stack"])
+    (died,) = said("member died, it is started again")
+    reason = "silent" if part == "silent_once" else "call"
+    assert died["reason"] == reason
+    assert f'member_restarts_total{{group="pool",reason="{reason}"}} 1' in run.supervisor.metrics()
+
+
+def test_a_machine_that_was_paused_has_no_hanging_members() -> None:
+    supervisor = Supervisor([one := pool("obedient")], 10)
+    (child,) = one.children
+    child.process = Process(target=print)
+    child.status, child.heard, supervisor._turned = Status(joined=True, partitions=2), 100.0, 100.0
+    supervisor._kill_hanging(160.0)
+    assert child.hang is None
+    supervisor._turned = 191.0
+    with pytest.raises(AssertionError):  # nothing to kill: it has no process id
+        supervisor._kill_hanging(191.0)
+
+
+def test_why_a_member_ended_is_in_the_log_of_its_restart(
+    tmp_path: Path, said: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    (tmp_path / "code").write_text("1")
+    run = Running(pool("fails", settings=tmp_path))
+    run.until(lambda: said("member died, it is started again"))
+    run.supervisor.stop()
+    run.end()
+    assert said("member died, it is started again")[0]["why"] == "what to do about 1"
 
 
 # ----------------------------------------------------------------------------------------------- endings
@@ -253,6 +318,29 @@ def test_ready_when_all_have_joined_and_not_while_stopping() -> None:
     assert 'members{group="pool"} 2' in run.supervisor.metrics()
     run.supervisor.stop()
     run.end()
+
+
+def test_a_member_that_waits_for_its_restart_or_has_just_started_is_live_and_not_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "RESTART_SECONDS", (600.0,))
+    run = Running(pool("dies", "silent_at_first"))
+    run.until(lambda: run.children()[0].restart_at is not None)
+    monkeypatch.setattr(module, "STALE_SECONDS", 0.6)  # the supervisor itself turns every half second
+    run.until(lambda: time.monotonic() - run.children()[1].heard > 1.0)
+    assert run.supervisor.livez() == (True, {"reasons": []})
+    reasons = ["member pool-0 has not joined", "member pool-1 has not joined"]
+    assert run.supervisor.readyz() == (False, {"reasons": reasons})
+    run.supervisor.stop()
+    run.end()
+
+
+def test_a_fatal_end_is_not_ready_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "code").write_text("3")
+    run = Running(pool("deaf", "fails", settings=tmp_path), shutdown=2)
+    run.until(lambda: "what to do about 3" in run.supervisor.readyz()[1]["reasons"])
+    with pytest.raises(PolicyStop):
+        run.end()
 
 
 def test_alive_while_members_report(monkeypatch: pytest.MonkeyPatch) -> None:

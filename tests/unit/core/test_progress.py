@@ -234,3 +234,19 @@ def test_an_error_from_before_the_start_was_known_means_nothing() -> None:
     world = World(partitions=1)
     world.assign(0)
     assert world.handle(m.FetchFailed(0, "stale")) == []
+
+
+def test_an_offset_that_comes_out_of_a_damaged_batch_is_a_client_error_like_the_batch_itself() -> None:
+    world = started(2)
+    world.handle(m.FetchFailed(0, "bad checksum"))
+    assert world.handle(m.OutOfRange(0, 3_835_153_952_260_044_596, "out of range")) == [m.Seek(0, 2)]
+    assert remedies(world.handle(m.FetchFailed(0, "bad checksum"))) == ["wait"]
+    assert world.fails == []
+    world.handle(m.OutOfRange(0, 2, "retention took the damaged batch away"))
+    assert [fail.exit_code for fail in world.fails] == [ExitCode.POLICY]
+
+
+def test_the_offset_that_a_client_is_assigned_at_may_be_out_of_range() -> None:
+    world = started(2)
+    assert world.handle(m.OutOfRange(0, 0, "out of range")) == [m.Seek(0, 2)]
+    assert world.fails == []
