@@ -126,7 +126,7 @@ def test_a_member_started_again_waits_for_brokers_without_limit(tmp_path: Path) 
         (
             "starts_for_ever",
             1.0,
-            "it has imported and made the worker for 1 s: CONSUMER_WATCHDOG",
+            "it has imported and made the worker for 1 s: CONSUMER_",
             "in starts_for_ever",
         ),
         ("silent_once", math.inf, "nothing was heard of it for 1 s", "in silent_once"),

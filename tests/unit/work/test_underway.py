@@ -26,13 +26,13 @@ class Waits(Worker[int]):
 def test_the_oldest_call_of_the_worker_and_its_checkpoint(at_once: int) -> None:
     worker = Waits()
     with Shop(worker, max_in_flight=at_once) as shop:
-        shop.submit([4, 5, 6], number=3, start=50)
+        shop.submit([4, 5, 6], start=50)
         assert worker.inside.wait(10)
         found = shop.bench.underway.longest()
         worker.go.set()
         shop.until_items(3)
         assert found
-        assert found[1] == "the worker of in/3 offset 50"
+        assert found[1] == "the worker of in/0 offset 50"
         assert shop.bench.underway.longest() is None
 
 
