@@ -29,6 +29,8 @@ BUSY_SECONDS = 0.005
 REVOKE_SECONDS = 3.0
 GIVE_UP_SECONDS = 0.5
 STEP_SECONDS = 1.0
+LATE_SECONDS = 30.0
+"""A transaction, or the start of a producer, that takes so long is in the log: brokers are waited for without limit."""
 
 log = get_logger("consumer.member")
 _WORK = (m.Open, m.Submit, m.Retry, m.DeadLetter, m.Ask, m.Drain, m.End, m.Drop, m.Position)
@@ -68,6 +70,7 @@ class Member:
         self._average_bytes = 50_000
         self._more = False
         self._rejoin = False
+        self._busy_since: float | None = None
         self._repeats = RateLimited(log, 10.0)
         self._do: dict[type, Callable[[Any], None]] = {
             m.Locate: lambda c: self._locating.__setitem__(c.partition, c.epoch),
@@ -91,6 +94,7 @@ class Member:
             Rejoin: it goes on with another source.
         """
         self.source, self._rejoin = source, False
+        self._give_back(list(self.machine.partitions))  # none, unless the last source failed while it was closed
         while not self.machine.finished:
             if self._rejoin:
                 raise Rejoin
@@ -195,8 +199,13 @@ class Member:
 
     def _step(self, seconds: float) -> None:
         """Go on with the transaction that is under way, or with what a new producer must settle."""
-        if self._sink.busy:
+        if not self._sink.busy:
+            self._busy_since = None
+        else:
             since = time.monotonic()
+            self._busy_since = self._busy_since or since
+            if since - self._busy_since > LATE_SECONDS:
+                self._repeats.warning("transaction is not over yet", seconds=round(since - self._busy_since))
             if self.machine.stop_deadline is not None:
                 seconds = max(0.0, min(seconds, self.machine.stop_deadline - since))
             result = self._sink.step(seconds)

@@ -16,6 +16,12 @@ def test_an_action_happens_at_its_passage_and_once(monkeypatch: pytest.MonkeyPat
     assert not failpoints.failpoint("elsewhere")
 
 
+def test_a_lasting_action_happens_at_every_later_passage_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(failpoints.FIRED, str(tmp_path))
+    monkeypatch.setattr(failpoints, "_points", failpoints._parse("here=lose@2+"))
+    assert [failpoints.failpoint("here") for _ in range(4)] == [False, True, True, True]
+
+
 def test_processes_that_share_a_folder_act_once_and_leave_proof(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

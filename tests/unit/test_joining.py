@@ -10,7 +10,7 @@ import pytest
 from consumer import joining
 from consumer.errors import ConfigError, Fenced
 from consumer.joining import Protocol, run_in_group
-from consumer.kafka.source import InstanceInUse, Source, UnsupportedProtocol
+from consumer.kafka.source import InstanceInUse, Rejoin, Source, UnsupportedProtocol
 from consumer.patience import Patience
 
 
@@ -52,6 +52,15 @@ def joined(
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joining, "PAUSE_SECONDS", 0.0)
+
+
+def test_joining_again_takes_a_new_consumer() -> None:
+    assert joined("auto", Rejoin(), None) == ["consumer closed", "consumer joined"]
+    assert joined("auto", UnsupportedProtocol(), Rejoin(), None) == [
+        "consumer closed",
+        "classic closed",
+        "classic joined",
+    ]
 
 
 def test_the_first_protocol_is_the_settings() -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any, cast
 
+import pytest
+
+from consumer import member as member_module
 from consumer.core import messages as m
 from consumer.core.flush import FlushPolicy
 from consumer.core.item import Item
 from consumer.core.machine import Policy
-from consumer.kafka.source import Source
+from consumer.kafka.source import Rejoin, Source
 from consumer.kafka.transactor import Ready, Result
+from consumer.kafka.watch import Ends
 from consumer.member import Member
 from consumer.records import OutRecord
 from consumer.telemetry import Telemetry
 from consumer.work.bench import Bench
+from consumer.work.underway import Underway
 
 
 class FakeSink:
@@ -50,12 +56,21 @@ class FakeSink:
 class FakeSource:
     def __init__(self, committed: dict[int, int]) -> None:
         self.committed = committed
+        self.at: dict[int, int] = {}
+
+    def positions(self, partitions: Sequence[int]) -> dict[int, int]:
+        return {number: at for number, at in self.at.items() if number in partitions}
+
+    def pause(self, partitions: Sequence[int]) -> None: ...
 
     def locate(self, partitions: Sequence[int], seconds: float = 1.0) -> dict[int, tuple[int | None, str]]:
         return {number: (self.committed[number], "") for number in partitions}
 
 
 class FakeBench:
+    def __init__(self) -> None:
+        self.underway = Underway("in")
+
     def post(self, commands: Sequence[Any]) -> None: ...
 
 
@@ -65,10 +80,11 @@ class Rig:
     def __init__(self) -> None:
         self.sink = FakeSink()
         self.told: list[m.Event] = []
+        self.bench = FakeBench()
         policy = Policy(topic="in", flush=FlushPolicy(max_messages=10))
         self.member = Member(
             policy,
-            cast(Bench, FakeBench()),
+            cast(Bench, self.bench),
             SimpleQueue(),
             self.sink,
             Telemetry("in", 0),
@@ -140,3 +156,57 @@ def test_a_stop_is_heard_while_partitions_are_given_back() -> None:
     rig.told = [m.Stop(time.monotonic() + 0.05)]
     rig.member.revoked([5])
     assert rig.member.machine.finished
+
+
+def test_a_partition_is_behind_where_neither_the_client_nor_the_machine_has_come_to_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    seen: list[Any] = []
+    monkeypatch.setattr(rig.member, "handle", seen.append)
+    rig.member._take(Ends({4: 1, 5: 1, 9: 100}))
+    rig.source.at = {4: 1}  # over a transaction's marker, which is no record
+    rig.member._take(Ends({4: 1, 5: 1}))
+    rig.member.machine.partitions[5].position = 1
+    call = rig.bench.underway.begin("the worker")
+    rig.member._take(Ends({4: 1, 5: 1}))
+    rig.bench.underway.end(call)
+    assert seen == [m.Reach({4, 5}, False), m.Reach({5}, False), m.Reach(set(), True)]
+
+
+def test_the_ladder_is_told_counted_and_leads_to_another_source(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    for remedy in ("seek", "rejoin"):
+        rig.member._stuck(m.Stuck(4, 17, remedy, "nobody knows"))
+    with pytest.raises(Rejoin):
+        run_once(rig)
+    assert rig.member.machine.partitions == {}
+    fields = [line.__dict__["fields"] for line in caplog.records if line.levelno == logging.ERROR]
+    known = {"topic": "in", "partition": 4, "offset": 17, "why": "nobody knows"}
+    assert fields == [{**known, "remedy": "seek"}, {**known, "remedy": "rejoin"}]
+    numbers = rig.member.telemetry.snapshot(rig.member.machine, {})
+    assert numbers["stuck_partitions_total", ("rejoin",)] == [1.0]
+
+
+def run_once(rig: Rig) -> None:
+    """One turn, in which the ladder comes to its second step."""
+
+    def listen() -> tuple[m.Event, ...]:
+        rig.member._rejoin = True
+        return ()
+
+    rig.member._listen = listen
+    rig.member._poll = lambda source: None  # type: ignore[method-assign]
+    rig.member.run(cast(Source, rig.source))
+
+
+def test_a_transaction_that_is_not_over_for_long_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig()
+    rig.work(5, 10)
+    rig.member._step(0.0)
+    assert not caplog.records
+    monkeypatch.setattr(member_module, "LATE_SECONDS", -1.0)
+    rig.member._step(0.0)
+    assert [line.getMessage() for line in caplog.records] == ["transaction is not over yet"]
