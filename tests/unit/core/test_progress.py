@@ -79,6 +79,7 @@ def test_what_only_comes_again_is_no_progress() -> None:
     world.append(0, 2)
     for expected in ("seek", "rejoin"):
         world.place()
+        world.now += 1.0
         world.poll()
         assert world.machine.partitions[0].in_work == 2
         assert remedies(stands(world, m.Reach((), calling=False))) == [expected]
