@@ -133,7 +133,7 @@ class Member:
             wait = 0.0
         elif machine.in_work or self._sink.busy or self._seeks or self._locating:
             wait = min(wait, BUSY_SECONDS)
-        most = max(1, min(POLL_RECORDS, machine.room // self._average_bytes))
+        most = max(1, min(POLL_RECORDS, machine.budget.room // self._average_bytes))
         records, others = source.poll(wait, most)
         if self._seeks:
             records, others = self._placed(records, others)

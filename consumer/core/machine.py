@@ -89,16 +89,6 @@ class Machine:
         return self.budget.full and any(not p.paused for p in self.partitions.values() if p.state is State.RUNNING)
 
     @property
-    def held_bytes(self) -> int:
-        """Fetched, in flight, batched and unsent bytes."""
-        return sum(partition.held_bytes for partition in self.partitions.values())
-
-    @property
-    def room(self) -> int:
-        """Bytes that may still be taken in."""
-        return self.budget.room
-
-    @property
     def in_work(self) -> int:
         """Records that the work thread has and has not finished with."""
         return sum(partition.in_work for partition in self.partitions.values())

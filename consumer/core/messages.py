@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
+from consumer.core import endings
 from consumer.core.history import History
 from consumer.core.item import Item
 from consumer.records import OutRecord, Record
+
+FailureKind = endings.FailureKind
+Outcome = endings.Outcome
 
 # ---------------------------------------------------------------------------------------------------- events
 
@@ -148,14 +151,6 @@ class Drained:
     epoch: int
 
 
-class FailureKind(Enum):
-    """How an exception out of user code or the decoder is treated."""
-
-    TRANSIENT = "transient"
-    RETRIABLE = "retriable"
-    PERMANENT = "permanent"
-
-
 @dataclass(frozen=True, slots=True)
 class Failed:
     """One checkpoint failed; its lane holds it until a Retry or a DeadLetter."""
@@ -192,20 +187,6 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class LimitReached:
     """Somewhere in the group the last checkpoint of the bounded run was committed."""
-
-
-class Outcome(Enum):
-    """How a transaction ended."""
-
-    COMMITTED = "committed"
-    ABORTED = "aborted"
-    """Nothing of it is visible; the same producer goes on."""
-    REFUSED = "refused"
-    """A record of it is unacceptable to the broker; a new producer is needed."""
-    UNKNOWN = "unknown"
-    """The producer is unusable and the outcome, if any, is not known here."""
-    FENCED = "fenced"
-    """As UNKNOWN, and the broker says that a newer producer has this transactional id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,10 +361,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """Say that the partition does not move past `offset`, why, and which remedy is tried now.
-
-    On `rejoin` leave the group, and join it again with a new consumer.
-    """
+    """Say that the partition does not move, why, and the remedy; `rejoin`: leave the group, join with a new consumer."""
 
     partition: int
     offset: int

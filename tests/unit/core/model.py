@@ -123,6 +123,11 @@ class World:
         self.rebuild: Sequence[int] | None = None
         self.finished = False
 
+    @property
+    def held_bytes(self) -> int:
+        """Fetched, in flight, batched and unsent bytes."""
+        return sum(partition.held_bytes for partition in self.machine.partitions.values())
+
     def make_bench(self) -> Any:
         """The work thread's stand-in; `handle`, `work`, `work_all`, `lanes`."""
         return ModelBench(self)
@@ -432,7 +437,7 @@ class World:
         assert self.all_committed(), "it does not get to the end"
         for _ in range(4):
             self.turn()
-        assert self.machine.held_bytes == 0
+        assert self.held_bytes == 0
         assert self.machine.in_work == 0
         assert all(partition.attempts == {} for partition in self.machine.partitions.values())
         self.check_output()

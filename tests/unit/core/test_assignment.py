@@ -57,7 +57,7 @@ def test_records_of_a_partition_whose_start_is_not_known_are_not_taken() -> None
     assert world.machine.handle(m.Records([chunk]), 0.0) == []
     assert world.machine.handle(m.EndReached(0, 3), 0.0) == []
     assert world.machine.handle(m.OutOfRange(0, 3, "x"), 0.0) == []
-    assert world.machine.held_bytes == 0
+    assert world.held_bytes == 0
 
 
 def test_records_of_a_partition_that_is_not_ours_are_not_taken() -> None:
@@ -122,7 +122,7 @@ def test_revoking_drains_and_publishes_before_it_is_done() -> None:
     world.end_transaction(m.Outcome.COMMITTED)
     assert world.machine.drained([0])
     assert world.logs[0].committed == 3
-    assert world.machine.held_bytes == 0, "what was dropped is held no more"
+    assert world.held_bytes == 0, "what was dropped is held no more"
     world.lose([0])
     assert list(world.inbox) == [m.Drop(0, 1)]
 
@@ -153,7 +153,7 @@ def test_a_lost_partition_is_dropped_with_everything() -> None:
     world = worked(World(partitions=1))
     world.lose([0])
     assert world.machine.partitions == {}
-    assert world.machine.held_bytes == 0
+    assert world.held_bytes == 0
     world.advance(5.0)
     assert world.transaction is None
 

@@ -53,7 +53,7 @@ def run(world: World, turns: int = 300, *, noise: Any = None) -> None:
         world.turn()
     assert sorted(world.machine.ended) == list(range(PARTITIONS)), "it does not end"
     assert not world.fails
-    assert world.machine.held_bytes == 0, "an ended partition holds nothing"
+    assert world.held_bytes == 0, "an ended partition holds nothing"
     assert all(fetch.paused for fetch in world.fetch.values())
 
 

@@ -61,7 +61,7 @@ def test_it_goes_on_at_half_of_the_budget() -> None:
     world.reports()
     world.advance(HOLD_SECONDS / 2)
     assert paused(world) == {0, 1}
-    while world.machine.held_bytes > 500:
+    while world.held_bytes > 500:
         assert world.machine.budget.full
         assert paused(world) == {0, 1}
         world.work(0)
@@ -79,9 +79,9 @@ def test_a_record_larger_than_the_budget_is_admitted_alone() -> None:
     world = start(memory_bytes=1000)
     fetched(world, 0, 1, size=5000)
     assert world.machine.budget.full
-    assert world.machine.room == 0
+    assert world.machine.budget.room == 0
     world.settle_down()
-    assert world.machine.room == 1000
+    assert world.machine.budget.room == 1000
 
 
 def test_unsent_results_count() -> None:
@@ -89,7 +89,7 @@ def test_unsent_results_count() -> None:
     world.append(0, 3, size=0)
     world.poll(3, more=True)
     work(world, 0)
-    assert world.machine.held_bytes == 30
+    assert world.held_bytes == 30
     assert world.machine.budget.full
     assert world.transaction is not None, "urgent"
 
@@ -105,7 +105,7 @@ def test_a_partition_whose_retry_waits_does_not_hold_up_the_others() -> None:
     world.place()
     assert paused(world) == {0}, "it alone"
     assert not world.machine.holding
-    assert world.machine.room == 500
+    assert world.machine.budget.room == 500
     for _ in range(40):
         world.append(1, 5)
         world.turn()
@@ -193,7 +193,7 @@ def test_open_batches_below_the_budget_do_not_stop_the_input() -> None:
     world.place()
     assert not world.machine.budget.full
     assert paused(world) == set()
-    assert world.machine.room == 20
+    assert world.machine.budget.room == 20
 
 
 def test_what_a_bounded_run_dropped_is_given_back() -> None:
@@ -202,6 +202,6 @@ def test_what_a_bounded_run_dropped_is_given_back() -> None:
     fetched(world, 0, 20)
     world.handle(m.Worked(0, 1, [], 0, 0, past_limit=True))
     world.handle(m.Drained(0, 1))
-    assert world.machine.held_bytes == 0
+    assert world.held_bytes == 0
     assert world.machine.in_work == 0
     assert world.machine.partitions[0].position == 0

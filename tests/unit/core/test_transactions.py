@@ -162,7 +162,7 @@ def test_committed_items_are_forgotten() -> None:
     world = sending()
     world.end_transaction(Outcome.COMMITTED)
     partition = world.machine.partitions[0]
-    assert (partition.committed, len(partition.finished), world.machine.held_bytes) == (3, 0, 0)
+    assert (partition.committed, len(partition.finished), world.held_bytes) == (3, 0, 0)
 
 
 def test_aborted_items_are_sent_again_after_a_backoff_and_not_worked_again() -> None:
