@@ -361,7 +361,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """Say that the partition does not move, why, and the remedy; `rejoin`: leave the group, join with a new consumer."""
+    """Say that the partition does not move, why, and the remedy; `rejoin`: leave, and join with a new consumer."""
 
     partition: int
     offset: int
