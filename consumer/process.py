@@ -95,7 +95,7 @@ class MemberProcess:
         self._pipe = pipe
         self._stop_at: float | None = None
         self._reported = 0.0
-        self._partitions = 0
+        self._input = Topic(spec.settings.input_topic, 0, 0)
         self._limits = Limits()
         self._patience = Patience(spec.patient, self._stopping)
 
@@ -110,7 +110,7 @@ class MemberProcess:
         preflight = Preflight(settings, self._patience)
         names = {settings.input_topic, settings.dlq_topic, *(output.topic for output in outputs)}
         topics = preflight.topics(names)
-        self._partitions = topics[settings.input_topic].partitions
+        self._input = topics[settings.input_topic]
         self._limits = self._find_limits(preflight)
         job = self._job(worker, reducer, outputs, topics)
         outbox: SimpleQueue[Any] = SimpleQueue()
@@ -128,9 +128,9 @@ class MemberProcess:
         ends = spec.ends
         if ends is None:
             preflight.wait_until_alone()
-            ends = preflight.ends(self._partitions) if isinstance(spec.until, CaughtUp) else {}
+            ends = preflight.ends(self._input.partitions) if isinstance(spec.until, CaughtUp) else {}
             _tell(self._pipe, Alone(ends))
-        return Limits(spec.until, self._settings.sequence.partitioning, self._partitions, ends)
+        return Limits(spec.until, self._settings.sequence.partitioning, self._input.partitions, ends)
 
     def _job(self, worker: Any, reducer: Any, outputs: list[Encoding], topics: dict[str, Topic]) -> Job:
         settings = self._settings
@@ -199,7 +199,7 @@ class MemberProcess:
                 settings.batch.max_seconds,
                 settings.batch.linger_seconds,
             ),
-            memory_bytes=settings.memory.max_bytes,
+            memory_bytes=settings.memory.max_bytes // 2,
             retry=Backoff(retry.initial_seconds, retry.multiplier, retry.max_seconds),
             retry_attempts=retry.max_attempts,
             retry_elapsed_seconds=retry.max_elapsed_seconds,
@@ -236,7 +236,7 @@ class MemberProcess:
         source = self._open(member, "classic" if choice == "classic" else "consumer")
         sink.rebuild()
         # Only now: a client that refuses its options must not leave a group that has begun.
-        preflight.start_group(self._partitions, settings.sequence.partitioning)
+        preflight.start_group(self._input.partitions, settings.sequence.partitioning)
         self._start_sink(sink)
         gc.freeze()
         try:
@@ -254,7 +254,8 @@ class MemberProcess:
 
     def _open(self, member: Member, protocol: Protocol) -> Source:
         settings = self._settings
-        conf, left_out = consumer_conf(settings, member=self._spec.index, group_protocol=protocol)
+        index, largest = self._spec.index, self._input.max_bytes
+        conf, left_out = consumer_conf(settings, member=index, group_protocol=protocol, largest_record=largest)
         if self._limits.bounded:
             conf["enable.partition.eof"] = True
         log.info("joining", topic=settings.input_topic, protocol=protocol, options_left_out=left_out)
@@ -336,7 +337,7 @@ class MemberProcess:
         }
         status = Status(
             joined=self._source.joined,
-            partitions=self._partitions,
+            partitions=self._input.partitions,
             assigned=sorted(machine.partitions),
             ended=machine.ended,
             limit_reached=machine.limit_reached,

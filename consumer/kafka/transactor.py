@@ -325,7 +325,7 @@ class Transactor:
     def _finish(self, outcome: Outcome, text: str) -> Result:
         """The transaction has ended here; no further step follows until the next `begin` or `rebuild`."""
         self._phase = Phase.IDLE
-        self._failures = []
+        self._failures, self._outs = [], ()
         self._ended = self._result(outcome, text)
         return None
 

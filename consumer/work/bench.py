@@ -91,9 +91,9 @@ class Bench:
             while self._inbox:
                 command = self._inbox.popleft()
                 if command is None:
-                    await self._close(worker, reducer)
-                    return
+                    return await self._close(worker, reducer)
                 self._handlers[type(command)](command)
+                del command  # it would keep its records in memory until the next one
             if self._pump():
                 self._wake.set()
                 await asyncio.sleep(0)
