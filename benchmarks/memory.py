@@ -36,9 +36,9 @@ SETTLED_SHARE = 0.2
 
 
 class Case(NamedTuple):
-    """A backlog of `count` checkpoints of `size_bytes`."""
+    """A backlog of `records` checkpoints of `size_bytes`."""
 
-    count: int
+    records: int
     size_bytes: int
     transactions: int
 
@@ -128,11 +128,11 @@ def backlog(run: Run, case: Case) -> float:
     first = None
     with run.running() as root:
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while (done := run.committed()) < case.count:
+        while (done := run.committed()) < case.records:
             run.sample(root)
             first = first or (time.monotonic() if done else None)
             if not root.is_running() or root.status() == psutil.STATUS_ZOMBIE or time.monotonic() > deadline:
-                raise RuntimeError(f"{done:,} of {case.count:,} committed")
+                raise RuntimeError(f"{done:,} of {case.records:,} committed")
             time.sleep(SAMPLE_SECONDS)
         run.sample(root)
         return time.monotonic() - (first or time.monotonic())
@@ -171,7 +171,7 @@ def _slope(points: list[tuple[float, int]]) -> float:
 
 def fill(producer: Producer, topic: str, case: Case) -> None:
     """Publish the backlog."""
-    for number in range(case.count):
+    for number in range(case.records):
         value = generate(number, size_bytes=case.size_bytes, transactions=case.transactions)
         while True:
             try:
@@ -221,7 +221,7 @@ def main() -> None:
                     supervisor, *members = (f"{peak / 1e6:.0f}" for peak in run.peaks.values())
                     print(
                         f"{name:>6} {variant:>12}: members {' '.join(members)} MB, supervisor {supervisor} MB, "
-                        f"{CASES[name].count / max(seconds, 0.1):,.0f}/s",
+                        f"{CASES[name].records / max(seconds, 0.1):,.0f}/s",
                         flush=True,
                     )
                     run.close()
