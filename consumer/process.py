@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import select
 import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
@@ -52,6 +53,8 @@ STATUS_SECONDS = 0.5
 REGISTRY_SECONDS = 2.0
 """One look-up: so that a stop is heard and a silent registry is named in time."""
 LEAVE_SECONDS = 2.0
+CLOSE_MARGIN_SECONDS = 0.5
+"""Of the time to stop: kept for leaving the group."""
 DRAIN_SHARE = 0.7
 """Of the time to stop: for finishing and publishing. The rest is for leaving the group and closing."""
 
@@ -71,7 +74,8 @@ def main(spec: Spec, pipe: Connection) -> None:
         code = ExitCode.DONE  # told to stop before it had joined
     except Stop as stop:
         code = stop.exit_code
-        _tell(pipe, Failure(code, str(stop)))
+        if not _tell(pipe, Failure(code, str(stop))):
+            log.error("member failed", error=str(stop))
     except (Exception, SystemExit) as error:  # noqa: BLE001 whatever it is, it is logged and ends this process
         log.error("member failed", error=f"{type(error).__name__}: {error}", exception=error)
     # Not sys.exit: threads that user code or a pool left behind would be waited for.
@@ -79,11 +83,16 @@ def main(spec: Spec, pipe: Connection) -> None:
     os._exit(code)
 
 
-def _tell(pipe: Connection, message: Any) -> None:
+def _tell(pipe: Connection, message: Any, seconds: float = 1.0) -> bool:
+    """Whether the supervisor is told; one that is stopped does not read, and is not waited for."""
     try:
+        if not select.select([], [pipe], [], seconds)[1]:
+            return False
         pipe.send(message)
     except OSError:
         log.warning("the supervisor is gone")
+        return False
+    return True
 
 
 class MemberProcess:
@@ -242,7 +251,7 @@ class MemberProcess:
         try:
             source = run_in_group(member.run, partial(self._open, member), source, choice, self._patience)
         except BaseException:
-            self._leave()
+            self._leave(self._source.abandon)
             raise
         finally:
             sink.discard()
@@ -250,7 +259,7 @@ class MemberProcess:
         self._await_closed(outbox)
         self._reported = 0.0
         self._report(member)  # while there still are partitions: closing gives them back
-        source.close()
+        self._leave(source.close)
 
     def _open(self, member: Member, protocol: Protocol) -> Source:
         settings = self._settings
@@ -262,11 +271,17 @@ class MemberProcess:
         self._source = Source(conf, settings.input_topic, member)
         return self._source
 
-    def _leave(self) -> None:
-        """After a failure: give the partitions back now, or the others wait until the session is over."""
-        leaving = threading.Thread(target=self._source.abandon, name="leave", daemon=True)
-        leaving.start()
-        leaving.join(LEAVE_SECONDS)  # a close that hangs is left behind
+    def _leave(self, close: Callable[[], None]) -> None:
+        """Give the partitions back now, or the others wait until the session is over."""
+        try:
+            ThreadPoolExecutor(1, "leave").submit(close).result(min(LEAVE_SECONDS, self._left(0.1)))
+        except TimeoutError:  # left behind, with its thread
+            log.warning("the brokers do not answer: the others get this member's partitions when its session is over")
+
+    def _left(self, margin: float) -> float:
+        """Seconds until `margin` before the end of the time to stop, which begins now unless it has begun."""
+        at = self._stop_at or time.monotonic() + self._settings.shutdown.timeout_seconds
+        return max(0.0, at - margin - time.monotonic())
 
     def _start_sink(self, sink: Sink) -> None:
         """Settle what a predecessor with this identity left open, before joining the group."""
@@ -287,14 +302,11 @@ class MemberProcess:
 
     def _await_closed(self, outbox: SimpleQueue[Any]) -> None:
         """Let `close` of the worker and reducer run, within what is left of the time to stop."""
-        until = self._stop_at or time.monotonic() + self._settings.shutdown.timeout_seconds
-        while (left := until - time.monotonic() - 0.5) > 0:
-            try:
-                if isinstance(outbox.get(timeout=left), (Closed, Broken)):
-                    return
-            except Empty:
-                break
-        log.warning("the worker did not close in time")
+        try:
+            while not isinstance(outbox.get(timeout=self._left(CLOSE_MARGIN_SECONDS)), (Closed, Broken)):
+                pass
+        except Empty:
+            log.warning("the worker did not close in time")
 
     # ---------------------------------------------------------------------------------------------- supervisor
 
@@ -344,4 +356,4 @@ class MemberProcess:
             progress=progress,
             metrics=member.telemetry.snapshot(machine, self._source.ends(list(machine.partitions))),
         )
-        _tell(self._pipe, status)
+        _tell(self._pipe, status, 0)  # where it cannot be sent, the next one says the same

@@ -173,6 +173,7 @@ class Transactor:
         now = time.monotonic()
         if now < self._retry_at:
             return None
+        failpoint("before-init")
         try:
             producer.init_transactions(max(0.1, seconds))
         except KafkaException as error:
