@@ -1,7 +1,7 @@
 """`python -m benchmarks.memory`: the peak resident memory of members and supervisor, on a real broker.
 
-README.md says which cases there are, and what the formula of the README's "Limits" makes of them. `--soak SECONDS`
-feeds at a steady rate instead, and says how much the memory grows.
+Backlogs of checkpoints of 5 KB to 50 MB, each with three workflows, next to the `bound` that the README's "Limits"
+promise. `--soak SECONDS` feeds at a steady rate instead, and says how much the memory grows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,11 @@ TIMEOUT_SECONDS = 600.0
 SAMPLE_SECONDS = 0.2
 SETTLED_SHARE = 0.2
 """Of a soak: the start, which the slope leaves out."""
+
+
+def bound(largest_record: int, budget: int = 64 * MIB) -> int:
+    """What a member may have resident at most, in bytes; `budget` is CONSUMER_MEMORY__MAX_BYTES."""
+    return 70_000_000 + budget + 4 * largest_record
 
 
 class Case(NamedTuple):
@@ -60,14 +65,15 @@ VARIANTS = {
 class Run:
     """`checkpoint-consumer run` over a topic, with the memory of its processes."""
 
-    def __init__(self, bootstrap: str, topic: str, settings: Mapping[str, str]) -> None:
-        self.group = f"{topic}-{uuid.uuid4().hex[:6]}"
+    def __init__(self, bootstrap: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
+        self.topic, output, dead_letters = topics
+        group = f"{self.topic}-{uuid.uuid4().hex[:6]}"
         defaults = {
             "KAFKA__BOOTSTRAP_SERVERS": bootstrap,
-            "GROUP_ID": self.group,
-            "INPUT_TOPIC": topic,
-            "OUTPUT_TOPIC": f"{topic}.out",
-            "DLQ_TOPIC": f"{topic}.dlq",
+            "GROUP_ID": group,
+            "INPUT_TOPIC": self.topic,
+            "OUTPUT_TOPIC": output,
+            "DLQ_TOPIC": dead_letters,
             "START": "earliest",
             "HTTP__PORT": "0",
             "LOG__LEVEL": "warning",
@@ -75,9 +81,9 @@ class Run:
         self.environ = {f"CONSUMER_{name}": value for name, value in {**defaults, **settings}.items()}
         self.peaks: dict[int, int] = {}
         """By process id, the supervisor's first; resident bytes."""
-        watch = {"bootstrap.servers": bootstrap, "group.id": self.group, "isolation.level": "read_committed"}
+        watch = {"bootstrap.servers": bootstrap, "group.id": group, "isolation.level": "read_committed"}
         self._onlooker = Consumer({**watch, "log_level": 0})
-        self._partitions = [TopicPartition(topic, at) for at in range(PARTITIONS)]
+        self._partitions = [TopicPartition(self.topic, at) for at in range(PARTITIONS)]
 
     @contextmanager
     def running(self) -> Iterator[psutil.Process]:
@@ -123,22 +129,22 @@ class Run:
         self._onlooker.close()
 
 
-def backlog(run: Run, case: Case) -> float:
-    """Run until the backlog is done; returns the seconds from the first commit on."""
+def backlog(run: Run, records: int) -> float:
+    """Run until a backlog of so many records is done; returns the seconds from the first commit on."""
     first = None
     with run.running() as root:
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while (done := run.committed()) < case.records:
+        while (done := run.committed()) < records:
             run.sample(root)
             first = first or (time.monotonic() if done else None)
             if not root.is_running() or root.status() == psutil.STATUS_ZOMBIE or time.monotonic() > deadline:
-                raise RuntimeError(f"{done:,} of {case.records:,} committed")
+                raise RuntimeError(f"{done:,} of {records:,} committed")
             time.sleep(SAMPLE_SECONDS)
         run.sample(root)
         return time.monotonic() - (first or time.monotonic())
 
 
-def soak(run: Run, producer: Producer, topic: str, rate: int, seconds: float) -> None:
+def soak(run: Run, producer: Producer, rate: int, seconds: float) -> None:
     """Feed `rate` checkpoints of 40 KB a second, print the resident size of the member, and its slope."""
     points: list[tuple[float, int]] = []
     started = time.monotonic()
@@ -147,7 +153,7 @@ def soak(run: Run, producer: Producer, topic: str, rate: int, seconds: float) ->
         said = started
         while (now := time.monotonic()) < started + seconds:
             while fed < (now - started) * rate:
-                producer.produce(topic, generate(fed), str(fed), fed % PARTITIONS)
+                producer.produce(run.topic, generate(fed), str(fed), fed % PARTITIONS)
                 fed += 1
             producer.poll(0.05)
             points.append((now - started, run.sample(root)))
@@ -185,7 +191,7 @@ def fill(producer: Producer, topic: str, case: Case) -> None:
 
 
 @contextmanager
-def _topics(bootstrap: str) -> Iterator[str]:
+def _topics(bootstrap: str) -> Iterator[list[str]]:
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     topic = f"memory-{uuid.uuid4().hex[:8]}"
     names = [topic, f"{topic}.out", f"{topic}.dlq"]
@@ -193,7 +199,7 @@ def _topics(bootstrap: str) -> Iterator[str]:
     for made in admin.create_topics([NewTopic(name, PARTITIONS, 1, config=config) for name in names]).values():
         made.result()
     try:
-        yield topic
+        yield names
     finally:
         for gone in admin.delete_topics(names).values():
             gone.result()
@@ -208,20 +214,21 @@ def main() -> None:
         conf = {"bootstrap.servers": broker.bootstrap, "compression.type": args.compression, "linger.ms": 20}
         producer = Producer({**conf, "message.max.bytes": LARGEST, "queue.buffering.max.kbytes": 4 * LARGEST // 1024})
         if args.soak:
-            with _topics(broker.bootstrap) as topic:
-                run = Run(broker.bootstrap, topic, {**VARIANTS[args.variant[0]], **settings})
-                soak(run, producer, topic, args.rate, args.soak)
+            with _topics(broker.bootstrap) as topics:
+                run = Run(broker.bootstrap, topics, {**VARIANTS[args.variant[0]], **settings})
+                soak(run, producer, args.rate, args.soak)
             return
         for name in args.case:
-            with _topics(broker.bootstrap) as topic:
-                fill(producer, topic, CASES[name])
+            case = CASES[name]
+            with _topics(broker.bootstrap) as topics:
+                fill(producer, topics[0], case)
                 for variant in args.variant:
-                    run = Run(broker.bootstrap, topic, {**VARIANTS[variant], **settings})
-                    seconds = backlog(run, CASES[name])
+                    run = Run(broker.bootstrap, topics, {**VARIANTS[variant], **settings})
+                    seconds = backlog(run, case.records)
                     supervisor, *members = (f"{peak / 1e6:.0f}" for peak in run.peaks.values())
                     print(
-                        f"{name:>6} {variant:>12}: members {' '.join(members)} MB, supervisor {supervisor} MB, "
-                        f"{CASES[name].records / max(seconds, 0.1):,.0f}/s",
+                        f"{name:>6} {variant:>12}: members {' '.join(members)} MB "
+                        f"of {bound(case.size_bytes) / 1e6:.0f}, supervisor {supervisor} MB, {case.records / max(seconds, 0.1):,.0f}/s",
                         flush=True,
                     )
                     run.close()

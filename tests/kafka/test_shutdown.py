@@ -147,7 +147,9 @@ def stuck(one: Pipeline, where: str) -> Run:
 def test_sigterm_inside_user_code(pipeline: PipelineFactory) -> None:
     """A constructor blocks the poll thread itself, which then hears of nothing: its supervisor ends it."""
     places = ["make", "open", "close", "commit"]
-    made = {pipeline("consumer", {**SETTINGS, "CONCURRENCY": "1"}, reduced=place == "commit"): place for place in places}
+    made = {
+        pipeline("consumer", {**SETTINGS, "CONCURRENCY": "1"}, reduced=place == "commit"): place for place in places
+    }
 
     def stopped(one: Pipeline) -> None:
         run = stuck(one, made[one])
