@@ -37,7 +37,7 @@ SETTLED_SHARE = 0.2
 
 def bound(largest_record: int, budget: int = 64 * MIB) -> int:
     """What a member may have resident at most, in bytes; `budget` is CONSUMER_MEMORY__MAX_BYTES."""
-    return 70_000_000 + budget + 4 * largest_record
+    return 70_000_000 + budget + 3 * largest_record
 
 
 class Case(NamedTuple):
@@ -226,11 +226,11 @@ def main() -> None:
                     run = Run(broker.bootstrap, topics, {**VARIANTS[variant], **settings})
                     seconds = backlog(run, case.records)
                     supervisor, *members = (f"{peak / 1e6:.0f}" for peak in run.peaks.values())
-                    print(
-                        f"{name:>6} {variant:>12}: members {' '.join(members)} MB "
-                        f"of {bound(case.size_bytes) / 1e6:.0f}, supervisor {supervisor} MB, {case.records / max(seconds, 0.1):,.0f}/s",
-                        flush=True,
+                    rate = case.records / max(seconds, 0.1)
+                    sizes = (
+                        f"members {' '.join(members)} MB of {bound(case.size_bytes) / 1e6:.0f}, supervisor {supervisor}"
                     )
+                    print(f"{name:>6} {variant:>12}: {sizes} MB, {rate:,.0f}/s", flush=True)
                     run.close()
     finally:
         broker.close()

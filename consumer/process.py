@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from consumer import log as logs
+from consumer.allocator import return_what_is_freed
 from consumer.checkpoint import decoder_for
 from consumer.core import messages as m
 from consumer.core.audit import SequencePolicy
@@ -61,6 +62,7 @@ DRAIN_SHARE = 0.7
 
 def main(spec: Spec, pipe: Connection) -> None:
     """Entry point of the member process; never returns."""
+    return_what_is_freed()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
