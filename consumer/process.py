@@ -163,7 +163,7 @@ class MemberProcess:
             publisher=Publisher(default, by_type),
             dead_letters=DeadLetters(dlq.name, dlq.partitions, dlq.max_bytes, settings.group_id, settings.input_topic),
             limits=self._limits,
-            sequence=SequencePolicy(settings.sequence.policy, settings.sequence.partitioning, self._partitions),
+            sequence=SequencePolicy(settings.sequence.policy, settings.sequence.partitioning, self._input.partitions),
             dead_letter_limits=DeadLetterLimits(settings.dlq.max_consecutive, settings.dlq.max_ratio),
             context=Context(settings.group_id, self._spec.index, settings.input_topic),
             max_in_flight=settings.max_in_flight,
