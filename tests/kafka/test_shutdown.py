@@ -188,6 +188,12 @@ def test_sigterm_with_the_broker_gone_while_the_member_waits_for_it(
     together(begun, list(made))
     getattr(broker, gone)()
     together(stopped, list(made))
+    broker.thaw()
+    broker.start()
+    for run in (run for one in made for run in one.runs):
+        run.kill()
+    one = next(iter(made))
+    eventually(lambda: one.members() == [], "the broker answers again")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="process 1 of a new namespace can only be started by root")
