@@ -11,7 +11,7 @@ from tests.brokers.topics import TopicFactory
 
 BUDGET = 16 * MIB
 LARGEST = 8_000_000
-SIZES = [(1_000, 5_000), (2_500, 40_000), (6, LARGEST)]
+SIZES = [(1_000, 5_000), (1_500, 40_000), (4, LARGEST)]
 """Counts and sizes, in the order in which they are fed."""
 
 
