@@ -10,16 +10,18 @@ import faulthandler
 import gc
 import logging
 import os
+import select
 import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from consumer import log as logs
+from consumer.allocator import return_what_is_freed
 from consumer.checkpoint import decoder_for
 from consumer.core import messages as m
 from consumer.core.audit import SequencePolicy
@@ -55,6 +57,8 @@ STATUS_SECONDS = 0.5
 REGISTRY_SECONDS = 2.0
 """One look-up: so that a stop is heard and a silent registry is named in time."""
 LEAVE_SECONDS = 2.0
+CLOSE_MARGIN_SECONDS = 0.5
+"""Of the time to stop: kept for leaving the group."""
 DRAIN_SHARE = 0.7
 """Of the time to stop: for finishing and publishing. The rest is for leaving the group and closing."""
 
@@ -62,6 +66,7 @@ DRAIN_SHARE = 0.7
 def main(spec: Spec, pipe: Connection, stacks: Connection) -> None:
     """Entry point of the member process; never returns. `stacks` takes what its threads do when the supervisor asks."""
     faulthandler.register(DUMP_SIGNAL, stacks.fileno(), all_threads=True)
+    return_what_is_freed()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -75,7 +80,8 @@ def main(spec: Spec, pipe: Connection, stacks: Connection) -> None:
         code = ExitCode.DONE  # told to stop before it had joined
     except Stop as stop:
         code = stop.exit_code
-        _tell(pipe, Failure(code, str(stop)))
+        if not _tell(pipe, Failure(code, str(stop))):
+            log.error("member failed", error=str(stop))
     except (Exception, SystemExit) as error:  # noqa: BLE001 whatever it is, it is logged and ends this process
         log.error("member failed", error=f"{type(error).__name__}: {error}", exception=error)
     # Not sys.exit: threads that user code or a pool left behind would be waited for.
@@ -83,11 +89,16 @@ def main(spec: Spec, pipe: Connection, stacks: Connection) -> None:
     os._exit(code)
 
 
-def _tell(pipe: Connection, message: Any) -> None:
+def _tell(pipe: Connection, message: Any, seconds: float = 1.0) -> bool:
+    """Whether the supervisor is told; one that is stopped does not read, and is not waited for."""
     try:
+        if not select.select([], [pipe], [], seconds)[1]:
+            return False
         pipe.send(message)
     except OSError:
         log.warning("the supervisor is gone")
+        return False
+    return True
 
 
 class MemberProcess:
@@ -99,7 +110,7 @@ class MemberProcess:
         self._pipe = pipe
         self._stop_at: float | None = None
         self._reported = 0.0
-        self._partitions = 0
+        self._input = Topic(spec.settings.input_topic, 0, 0)
         self._limits = Limits()
         self._bench: Bench | None = None
         self._patience = Patience(spec.patient, self._stopping)
@@ -115,7 +126,7 @@ class MemberProcess:
         preflight = Preflight(settings, self._patience)
         names = {settings.input_topic, settings.dlq_topic, *(output.topic for output in outputs)}
         topics = preflight.topics(names)
-        self._partitions = topics[settings.input_topic].partitions
+        self._input = topics[settings.input_topic]
         self._limits = self._find_limits(preflight)
         job = self._job(worker, reducer, outputs, topics)
         outbox: SimpleQueue[Any] = SimpleQueue()
@@ -133,9 +144,9 @@ class MemberProcess:
         ends = spec.ends
         if ends is None:
             preflight.wait_until_alone()
-            ends = preflight.ends(self._partitions) if isinstance(spec.until, CaughtUp) else {}
+            ends = preflight.ends(self._input.partitions) if isinstance(spec.until, CaughtUp) else {}
             _tell(self._pipe, Alone(ends))
-        return Limits(spec.until, self._settings.sequence.partitioning, self._partitions, ends)
+        return Limits(spec.until, self._settings.sequence.partitioning, self._input.partitions, ends)
 
     def _job(self, worker: Any, reducer: Any, outputs: list[Encoding], topics: dict[str, Topic]) -> Job:
         settings = self._settings
@@ -157,7 +168,7 @@ class MemberProcess:
             publisher=Publisher(default, by_type),
             dead_letters=DeadLetters(dlq.name, dlq.partitions, dlq.max_bytes, settings.group_id, settings.input_topic),
             limits=self._limits,
-            sequence=SequencePolicy(settings.sequence.policy, settings.sequence.partitioning, self._partitions),
+            sequence=SequencePolicy(settings.sequence.policy, settings.sequence.partitioning, self._input.partitions),
             dead_letter_limits=DeadLetterLimits(settings.dlq.max_consecutive, settings.dlq.max_ratio),
             context=Context(settings.group_id, self._spec.index, settings.input_topic),
             max_in_flight=settings.max_in_flight,
@@ -204,7 +215,7 @@ class MemberProcess:
                 settings.batch.max_seconds,
                 settings.batch.linger_seconds,
             ),
-            memory_bytes=settings.memory.max_bytes,
+            memory_bytes=settings.memory.max_bytes // 2,
             retry=Backoff(retry.initial_seconds, retry.multiplier, retry.max_seconds),
             retry_attempts=retry.max_attempts,
             retry_elapsed_seconds=retry.max_elapsed_seconds,
@@ -242,7 +253,7 @@ class MemberProcess:
         source = self._open(member, "classic" if choice == "classic" else "consumer")
         sink.rebuild()
         # Only now: a client that refuses its options must not leave a group that has begun.
-        preflight.start_group(self._partitions, settings.sequence.partitioning)
+        preflight.start_group(self._input.partitions, settings.sequence.partitioning)
         self._start_sink(sink)
         watch = Watch(
             preflight.admin,
@@ -257,7 +268,7 @@ class MemberProcess:
         try:
             source = run_in_group(member.run, partial(self._open, member), source, choice, self._patience)
         except BaseException:
-            self._leave()
+            self._leave(self._source.abandon)
             raise
         finally:
             sink.discard()
@@ -265,22 +276,29 @@ class MemberProcess:
         self._await_closed(outbox)
         self._reported = 0.0
         self._report(member)  # while there still are partitions: closing gives them back
-        source.close()
+        self._leave(source.close)
 
     def _open(self, member: Member, protocol: Protocol) -> Source:
         settings = self._settings
-        conf, left_out = consumer_conf(settings, member=self._spec.index, group_protocol=protocol)
+        index, largest = self._spec.index, self._input.max_bytes
+        conf, left_out = consumer_conf(settings, member=index, group_protocol=protocol, largest_record=largest)
         if self._limits.bounded:
             conf["enable.partition.eof"] = True
         log.info("joining", topic=settings.input_topic, protocol=protocol, options_left_out=left_out)
         self._source = Source(conf, settings.input_topic, member)
         return self._source
 
-    def _leave(self) -> None:
-        """After a failure: give the partitions back now, or the others wait until the session is over."""
-        leaving = threading.Thread(target=self._source.abandon, name="leave", daemon=True)
-        leaving.start()
-        leaving.join(LEAVE_SECONDS)  # a close that hangs is left behind
+    def _leave(self, close: Callable[[], None]) -> None:
+        """Give the partitions back now, or the others wait until the session is over."""
+        try:
+            ThreadPoolExecutor(1, "leave").submit(close).result(min(LEAVE_SECONDS, self._left(0.1)))
+        except TimeoutError:  # left behind, with its thread
+            log.warning("the brokers do not answer: the others get this member's partitions when its session is over")
+
+    def _left(self, margin: float) -> float:
+        """Seconds until `margin` before the end of the time to stop, which begins now unless it has begun."""
+        at = self._stop_at or time.monotonic() + self._settings.shutdown.timeout_seconds
+        return max(0.0, at - margin - time.monotonic())
 
     def _start_sink(self, sink: Sink) -> None:
         """Settle what a predecessor with this identity left open, before joining the group."""
@@ -301,14 +319,11 @@ class MemberProcess:
 
     def _await_closed(self, outbox: SimpleQueue[Any]) -> None:
         """Let `close` of the worker and reducer run, within what is left of the time to stop."""
-        until = self._stop_at or time.monotonic() + self._settings.shutdown.timeout_seconds
-        while (left := until - time.monotonic() - 0.5) > 0:
-            try:
-                if isinstance(outbox.get(timeout=left), (Closed, Broken)):
-                    return
-            except Empty:
-                break
-        log.warning("the worker did not close in time")
+        try:
+            while not isinstance(outbox.get(timeout=self._left(CLOSE_MARGIN_SECONDS)), (Closed, Broken)):
+                pass
+        except Empty:
+            log.warning("the worker did not close in time")
 
     # ---------------------------------------------------------------------------------------------- supervisor
 
@@ -361,7 +376,7 @@ class MemberProcess:
         }
         status = Status(
             joined=self._source.joined,
-            partitions=self._partitions,
+            partitions=self._input.partitions,
             assigned=sorted(machine.partitions),
             ended=machine.ended,
             limit_reached=machine.limit_reached,
@@ -369,4 +384,4 @@ class MemberProcess:
             metrics=member.telemetry.snapshot(machine, self._source.ends(list(machine.partitions))),
             call=self._call(),
         )
-        _tell(self._pipe, status)
+        _tell(self._pipe, status, 0)  # where it cannot be sent, the next one says the same

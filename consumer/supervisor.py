@@ -312,6 +312,8 @@ class Supervisor:
                 self._stop_all(time.monotonic())
         elif self._kill_at is not None or pool.stopping or code == ExitCode.DONE:
             child.done = True
+            if code != ExitCode.DONE:  # SIGALRM: its own timer
+                log.warning("member did not end in order", member=child.name, reason=_reason(code))
         else:
             self._restart(child, pool, code)
 
@@ -323,8 +325,7 @@ class Supervisor:
         child.restarts += 1
         child.restart_at = now + delay
         child.spec = replace(child.spec, patient=True)
-        reason = signal.Signals(-code).name if code is not None and code < 0 else f"exit {code}"
-        reason = child.hang.reason if child.hang is not None else reason
+        reason = child.hang.reason if child.hang is not None else _reason(code)
         why = child.failure.message if child.failure is not None else None
         self._own[pool.name].inc("member_restarts_total", reason=reason)
         log.error("member died, it is started again", member=child.name, reason=reason, why=why, in_seconds=delay)
@@ -372,3 +373,7 @@ class Supervisor:
         finally:
             for kind, handler in before.items():
                 signal.signal(kind, handler)
+
+
+def _reason(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit {code}"

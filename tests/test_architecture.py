@@ -17,7 +17,7 @@ PACKAGE = ROOT / "consumer"
 
 # Each module or package imports only from those before it.
 LAYERS = (
-    *("errors", "failpoints", "records", "partitioning", "rest", "targets"),
+    *("errors", "failpoints", "allocator", "records", "partitioning", "rest", "targets"),
     *("checkpoint", "worker", "reducer", "workers", "reducers", "limits"),
     *("avro", "schemas"),
     *("settings", "log", "metrics", "http", "patience", "registry", "loading", "protocol", "hangs"),

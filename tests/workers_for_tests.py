@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import hashlib
 import io
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -145,6 +146,43 @@ class AwaitsForever(HangsOnce):
         if self.hangs(checkpoint):
             await asyncio.sleep(600)
         return super().process_checkpoint(checkpoint)
+
+
+class StuckWorker(PickyWorker):
+    """Never comes back from `where`: make, open or close; the file `mark` says that it is there.
+
+    From `orphan` it returns, and leaves a process behind that ends soon, and whose parent has ended already.
+    """
+
+    def __init__(self, where: str, mark: str) -> None:
+        self.where = where
+        self.mark = Path(mark)
+        self._pass("make")
+
+    def open(self, context: object) -> None:
+        self._pass("open")
+        if self.where == "orphan":
+            subprocess.run(["sh", "-c", "sleep 0.2 & echo $! >$0", str(self.mark)], check=True)
+
+    def close(self) -> None:
+        self._pass("close")
+
+    def _pass(self, where: str) -> None:
+        if where == self.where:
+            self.mark.touch()
+            time.sleep(600)
+
+
+class StuckReducer(TotalReducer):
+    """Never comes back from `commit`."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = Path(mark)
+
+    def commit(self, batch: Batch[Row]) -> list[Total]:
+        self.mark.touch()
+        time.sleep(600)
+        return []
 
 
 def totals(rows: Sequence[Row]) -> list[Total]:

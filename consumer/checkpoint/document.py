@@ -65,6 +65,27 @@ def _read_header(data: bytes) -> wire.HeaderDocument:
     return parse(_HEADER, data)
 
 
+class _Json:
+    """A checkpoint's text, which the checkpoint and its transactions share.
+
+    Were it the checkpoint's, a cycle of references would keep tens of megabytes until the garbage collector comes by.
+    """
+
+    __slots__ = ("_data", "_text")
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self._data: dict[str, Any] | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Parsed on first access."""
+        if self._data is None:
+            data: dict[str, Any] = parse(_ANY, self._text)
+            self._data = data
+        return self._data
+
+
 class CheckpointTransaction:
     """One transaction of a checkpoint, with its effects.
 
@@ -72,10 +93,10 @@ class CheckpointTransaction:
     ...), `sender` an address (`0x` and 64 hex digits), `status` is `"success"` or `"failure"`.
     """
 
-    __slots__ = ("_checkpoint", "_events", "_index", "digest", "gas_used", "kind", "sender", "status")
+    __slots__ = ("_events", "_index", "_json", "digest", "gas_used", "kind", "sender", "status")
 
-    def __init__(self, checkpoint: Checkpoint, index: int, document: wire.TransactionDocument) -> None:
-        self._checkpoint = checkpoint
+    def __init__(self, json: _Json, index: int, document: wire.TransactionDocument) -> None:
+        self._json = json
         self._index = index
         self._events: msgspec.Raw | list[Any] = document.events
         signed = document.transaction
@@ -104,7 +125,7 @@ class CheckpointTransaction:
     @property
     def raw(self) -> dict[str, Any]:
         """The transaction's JSON, objects included: its part of `Checkpoint.data`."""
-        raw: dict[str, Any] = self._checkpoint.data["transactions"][self._index]
+        raw: dict[str, Any] = self._json.data["transactions"][self._index]
         return raw
 
 
@@ -115,17 +136,17 @@ class Checkpoint:
     for syntax only.
     """
 
-    __slots__ = ("_bytes", "_data", "position", "summary", "transactions")
+    __slots__ = ("_json", "position", "summary", "transactions")
 
     def __init__(self, data: bytes, position: Position) -> None:
         """Read `data`; raises DecodeError where it is not JSON, or not a checkpoint of a known dialect."""
         document = parse(_DOCUMENT, data)
-        self._bytes = data
-        self._data: dict[str, Any] | None = None
+        self._json = _Json(data)
         self.position: Position = position
         self.summary: Summary = summary(document.checkpoint_summary)
         self.transactions: tuple[CheckpointTransaction, ...] = tuple(
-            CheckpointTransaction(self, index, transaction) for index, transaction in enumerate(document.transactions)
+            CheckpointTransaction(self._json, index, transaction)
+            for index, transaction in enumerate(document.transactions)
         )
 
     @classmethod
@@ -140,7 +161,4 @@ class Checkpoint:
         Raises:
             DecodeError: a number is too large even for a float, or a text that was not read is not UTF-8.
         """
-        if self._data is None:
-            data: dict[str, Any] = parse(_ANY, self._bytes)
-            self._data = data
-        return self._data
+        return self._json.data

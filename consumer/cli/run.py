@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from consumer.cli.first import run_as_child
 from consumer.executor import Executor, WorkerPool
 from consumer.limits import CaughtUp, EndOfEpoch, MaxCheckpoint, Until
 from consumer.log import configure
@@ -21,6 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until stopped or done; raises Stop with the exit code."""
+    return run_as_child(lambda: _run(args)) if os.getpid() == 1 else _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     settings = load_settings(os.environ, config_file=args.config)
     configure(settings.log, group=settings.group_id)
     executor = Executor(config_file=args.config)

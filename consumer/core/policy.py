@@ -15,7 +15,8 @@ class Policy:
 
     topic: str = "input"
     flush: FlushPolicy = field(default_factory=FlushPolicy)
-    memory_bytes: int = 64 * 1024 * 1024
+    memory_bytes: int = 32 * 1024 * 1024
+    """Half of CONSUMER_MEMORY__MAX_BYTES: the other half is for what the client has fetched and is sending."""
     retry: Backoff = field(default_factory=lambda: Backoff(0.5, 1.5, 60.0))
     retry_attempts: int = 8
     retry_elapsed_seconds: float = 900.0

@@ -18,8 +18,8 @@ def outgrown(topic: str, partitions: Iterable[Partition], limit_bytes: int) -> F
     largest, held = by_size[-1], sum(partition.batch_bytes for partition in by_size)
     return _policy(
         f"the reducer's open batch of {topic}/{largest.number} holds {largest.batch_bytes} bytes in "
-        f"{largest.batch_messages} messages, all open batches {held} bytes, of CONSUMER_MEMORY__MAX_BYTES="
-        f"{limit_bytes}: let should_close_batch close earlier, or raise CONSUMER_MEMORY__MAX_BYTES"
+        f"{largest.batch_messages} messages, all open batches {held} bytes, of the {limit_bytes} that are half of "
+        "CONSUMER_MEMORY__MAX_BYTES: let should_close_batch close earlier, or raise that"
     )
 
 

@@ -156,7 +156,7 @@ class AtLeastOnce:
         return TransactionEnded(outcome, text, time.monotonic() - self._started)
 
     def _end(self, result: Any) -> Result:
-        self._current = None
+        self._current, self._outs = None, ()
         ended: Result = result
         return ended
 

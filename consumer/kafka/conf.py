@@ -49,13 +49,14 @@ CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "group.protocol.t
 
 
 def consumer_conf(
-    settings: Settings, *, member: int, group_protocol: Literal["classic", "consumer"]
+    settings: Settings, *, member: int, group_protocol: Literal["classic", "consumer"], largest_record: int = 0
 ) -> tuple[Conf, list[str]]:
     """The group consumer of member `member`, and the user's options that `group_protocol` made us leave out.
 
-    Prefetching takes at most about half of `CONSUMER_MEMORY__MAX_BYTES`: the queue a quarter, and one response,
-    which may overshoot it, another. `fetch.queue.backoff.ms` is 10: at the default of a second the queue runs dry
-    long before it is filled again (reading 40 KB records took 2.5 times as long).
+    Of `CONSUMER_MEMORY__MAX_BYTES` the prefetched records take an eighth, and what each broker's answer adds to that
+    a 64th, compressed: it is unpacked as a whole. `largest_record` is the input topic's `max.message.bytes`.
+    `fetch.queue.backoff.ms` is 10: at the default of a second the queue runs dry long before it is filled again
+    (reading 40 KB records took 2.5 times as long).
     """
     user = _user_options(settings, without=PRODUCER_ONLY)
     left_out = [name for name in CLASSIC_ONLY if name in user] if group_protocol == "consumer" else []
@@ -75,7 +76,10 @@ def consumer_conf(
         owned["partition.assignment.strategy"] = "cooperative-sticky"
     if settings.static_membership:
         owned["group.instance.id"] = f"{settings.instance_id}-{member}"
-    return {**_reading_defaults(settings), "client.id": _slot(settings, member), **user, **owned}, left_out
+    # librdkafka unpacks zstd into a buffer that may be three times too large, of which it touches what it needs, and
+    # gives up at this limit: of records above about 33 MB none could be read (rd_kafka_zstd_decompress, measured).
+    limit = {"receive.message.max.bytes": min(max(100_000_000, 3 * largest_record), 2_147_483_647)}
+    return {**_reading_defaults(settings), **limit, "client.id": _slot(settings, member), **user, **owned}, left_out
 
 
 def reader_conf(settings: Settings) -> Conf:
@@ -98,7 +102,7 @@ def producer_conf(settings: Settings, *, member: int, transactional: bool) -> Co
     """The producer of member `member`: idempotent, and with its stable `transactional.id` where `transactional`.
 
     A record not delivered within the transaction's timeout is reported as failed: librdkafka refuses a
-    `message.timeout.ms` above it. The queue is bounded by a quarter of `CONSUMER_MEMORY__MAX_BYTES`, but always
+    `message.timeout.ms` above it. The queue is bounded by an eighth of `CONSUMER_MEMORY__MAX_BYTES`, but always
     holds the largest record the client may send, which otherwise could never enter it.
     """
     user = _user_options(settings, without=CONSUMER_ONLY)
@@ -160,19 +164,19 @@ def make_client(
 
 
 def _reading_defaults(settings: Settings) -> Conf:
-    quarter = max(settings.memory.max_bytes // 4, _MIB)
+    budget = settings.memory.max_bytes
     return {
         "check.crcs": True,
         "fetch.queue.backoff.ms": 10,
         "fetch.wait.max.ms": 100,  # also how long a resumed partition may wait for its first fetch
-        "fetch.max.bytes": min(quarter, 50 * _MIB),
-        "queued.max.messages.kbytes": min(quarter // 1024, 2_097_151),  # the largest that librdkafka takes
+        "fetch.max.bytes": min(max(budget // 64, _MIB), 50 * _MIB),
+        "queued.max.messages.kbytes": min(max(budget // 8, _MIB) // 1024, 2_097_151),  # the most librdkafka takes
         "queued.min.messages": 10_000,  # bounds the overhead per record, which the limit in bytes does not count
     }
 
 
 def _queue_kbytes(settings: Settings, largest_record: int) -> int:
-    return min(max(settings.memory.max_bytes // 4, 2 * largest_record) // 1024, 2_147_483_647)
+    return min(max(settings.memory.max_bytes // 8, 2 * largest_record) // 1024, 2_147_483_647)
 
 
 def _user_options(settings: Settings, *, without: frozenset[str]) -> Conf:

@@ -173,6 +173,7 @@ class Transactor:
         now = time.monotonic()
         if now < self._retry_at:
             return None
+        failpoint("before-init")
         try:
             producer.init_transactions(max(0.1, seconds))
         except KafkaException as error:
@@ -325,7 +326,7 @@ class Transactor:
     def _finish(self, outcome: Outcome, text: str) -> Result:
         """The transaction has ended here; no further step follows until the next `begin` or `rebuild`."""
         self._phase = Phase.IDLE
-        self._failures = []
+        self._failures, self._outs = [], ()
         self._ended = self._result(outcome, text)
         return None
 

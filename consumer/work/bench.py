@@ -93,11 +93,11 @@ class Bench:
             while self._inbox:
                 command = self._inbox.popleft()
                 if command is None:
-                    await self._close(worker, reducer)
-                    return
+                    return await self._close(worker, reducer)
                 asks = "start_offset" if type(command) is m.Position else "should_close_batch"
                 with self.underway.during(asks, getattr(command, "partition", -1)):
                     self._handlers[type(command)](command)
+                del command  # it would keep its records in memory until the next one
             if self._pump():
                 self._wake.set()
                 await asyncio.sleep(0)

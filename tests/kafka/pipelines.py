@@ -61,11 +61,11 @@ def checkpoint(number: int) -> bytes:
 class Run:
     """One `checkpoint-consumer run`: a supervisor and its members, in a session of their own."""
 
-    def __init__(self, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], log: Path, prefix: Sequence[str] = ()) -> None:
         self.log = log
         with log.open("ab") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "consumer", "run"],
+                [*prefix, sys.executable, "-m", "consumer", "run"],
                 cwd=ROOT,
                 env=environ,
                 stdin=subprocess.DEVNULL,
@@ -203,14 +203,21 @@ class Pipeline:
     # -------------------------------------------------------------------------------------------------- running
 
     def start(
-        self, instance: str, failpoints: Mapping[str, str] = NOTHING, settings: Mapping[str, str] = NOTHING
+        self,
+        instance: str,
+        failpoints: Mapping[str, str] = NOTHING,
+        settings: Mapping[str, str] = NOTHING,
+        prefix: Sequence[str] = (),
     ) -> Run:
-        """Start a `run` as instance `instance`; failpoints by place, settings by their names less the prefix."""
+        """Start a `run` as instance `instance`; failpoints by place, settings by their names less the prefix.
+
+        `prefix`: what starts the command instead of us.
+        """
         environ = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
         environ |= self.environment(instance, settings)
         points = ",".join(f"{place}={action}" for place, action in failpoints.items())
         environ |= {VARIABLE: points, FIRED: str(self._fired)}
-        run = Run(environ, self.folder / f"{instance}.{len(self.runs)}.log")
+        run = Run(environ, self.folder / f"{instance}.{len(self.runs)}.log", prefix)
         self.runs.append(run)
         return run
 

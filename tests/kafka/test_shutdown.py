@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 
+import psutil
 import pytest
 
 from tests.brokers.find import Broker
@@ -19,6 +20,7 @@ SOON_SECONDS = 2.0
 SETTINGS = {"SHUTDOWN__TIMEOUT_SECONDS": str(TIMEOUT_SECONDS), "CONCURRENCY": "2", "BATCH__MAX_MESSAGES": "50"}
 BLOCKS_AT = 100
 KILLED = "member did not end in time, it is killed"
+BY_FORCE = "member did not end in order"
 
 
 def seconds_to_end(run: Run, send: Callable[[], None], code: int = 0) -> float:
@@ -97,7 +99,7 @@ def test_sigterm_with_the_broker_gone(pipeline: PipelineFactory, broker: Broker,
 
     def stopped(one: Pipeline) -> None:
         assert seconds_to_end(one.runs[0], lambda: one.runs[0].signal(signal.SIGTERM)) < TIMEOUT_SECONDS
-        assert not one.runs[0].events(KILLED)
+        assert not one.runs[0].events(KILLED) + one.runs[0].events(BY_FORCE)
 
     together(stopped, made)
     broker.thaw()
@@ -126,6 +128,91 @@ def test_sigterm_while_the_members_are_starting(pipeline: PipelineFactory) -> No
     run = pipeline("consumer", SETTINGS).start("one")
     run.wait_for("member started")
     assert seconds_to_end(run, lambda: run.signal(signal.SIGTERM)) < TIMEOUT_SECONDS
+
+
+def stuck(one: Pipeline, where: str) -> Run:
+    """A member whose user code does not come back from `where`."""
+    mark = one.folder / "mark"
+    options = json.dumps({"mark": str(mark)} if where == "commit" else {"where": where, "mark": str(mark)})
+    kind = "REDUCER" if where == "commit" else "WORKER"
+    target = f"tests.workers_for_tests:Stuck{kind.title()}"
+    one.feed(100)
+    run = one.start("one", settings={kind: target, f"{kind}_OPTIONS": options})
+    if where == "close":  # the mark comes after the signal
+        one.wait_until_done()
+    else:
+        eventually(mark.exists, f"the member is in {where}")
+    return run
+
+
+def test_sigterm_inside_user_code(pipeline: PipelineFactory) -> None:
+    """A constructor blocks the poll thread itself, which then hears of nothing: its supervisor ends it."""
+    places = ["make", "open", "close", "commit"]
+    made = {
+        pipeline("consumer", {**SETTINGS, "CONCURRENCY": "1"}, reduced=place == "commit"): place for place in places
+    }
+
+    def stopped(one: Pipeline) -> None:
+        run = stuck(one, made[one])
+        assert seconds_to_end(run, lambda: run.signal(signal.SIGTERM)) < TIMEOUT_SECONDS
+        assert not run.events(BY_FORCE)
+        assert bool(run.events(KILLED)) == (made[one] == "make"), run.tail()
+
+    together(stopped, list(made))
+
+
+@pytest.mark.owns_broker
+@pytest.mark.parametrize("gone", ["kill", "freeze"])
+def test_sigterm_with_the_broker_gone_while_the_member_waits_for_it(
+    pipeline: PipelineFactory, broker: Broker, gone: str
+) -> None:
+    """The member is stopped at the place, goes on once the broker is gone, and is told to end at once."""
+    places = ["before-init", "after-begin", "after-produce", "after-flush", "after-send-offsets", "in-revoke"]
+    made = {pipeline("consumer", {**SETTINGS, "CONCURRENCY": "1"}): place for place in places}
+
+    def begun(one: Pipeline) -> None:
+        one.feed(500)
+        place = made[one]
+        run = one.start("one", {place: "stop"})
+        if place == "in-revoke":
+            one.wait_until_owned(run)
+            one.start("two")
+        one.wait_until_fired([place])
+
+    def stopped(one: Pipeline) -> None:
+        run = one.runs[0]
+        os.kill(one.fired()[made[one]], signal.SIGCONT)
+        assert seconds_to_end(run, lambda: run.signal(signal.SIGTERM)) < TIMEOUT_SECONDS
+        assert not run.events(KILLED) + run.events(BY_FORCE), run.tail()
+
+    together(begun, list(made))
+    getattr(broker, gone)()
+    together(stopped, list(made))
+    broker.thaw()
+    broker.start()
+    for run in (run for one in made for run in one.runs):
+        run.kill()
+    one = next(iter(made))
+    eventually(lambda: one.members() == [], "the broker answers again")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="process 1 of a new namespace can only be started by root")
+def test_as_process_1_it_ends_in_time_and_buries_orphans(pipeline: PipelineFactory) -> None:
+    one = pipeline("consumer", SETTINGS)
+    one.feed(600)
+    mark = one.folder / "mark"
+    orphan = {"WORKER": "tests.workers_for_tests:StuckWorker", "CONCURRENCY": "1"}
+    orphan["WORKER_OPTIONS"] = json.dumps({"where": "orphan", "mark": str(mark)})
+    run = one.start("one", settings=orphan, prefix=["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
+    one.wait_until_done()
+    (first,) = psutil.Process(run.process.pid).children()
+    left = [child.status() for child in first.children(recursive=True)]
+    assert psutil.STATUS_ZOMBIE not in left
+
+    assert seconds_to_end(run, lambda: first.send_signal(signal.SIGTERM)) < TIMEOUT_SECONDS
+
+    assert not run.events(KILLED) + run.events(BY_FORCE)
+    one.judge()
 
 
 def test_sigterm_with_a_worker_that_hangs(pipeline: PipelineFactory) -> None:

@@ -153,9 +153,17 @@ def test_every_budget_gives_clients_that_librdkafka_accepts(memory: int) -> None
     assert producer["queue.buffering.max.kbytes"] * 1024 > 1_000_000
 
 
-def test_prefetching_takes_half_of_the_budget() -> None:
+def test_prefetching_takes_an_eighth_of_the_budget_and_answers_that_may_unpack_to_many_times_their_size() -> None:
     made, _ = conf.consumer_conf(settings(64 * MIB), member=0, group_protocol="classic")
-    assert made["queued.max.messages.kbytes"] * 1024 + made["fetch.max.bytes"] == 32 * MIB
+    assert made["queued.max.messages.kbytes"] * 1024 == 8 * MIB
+    assert made["fetch.max.bytes"] == MIB
+
+
+@pytest.mark.parametrize("largest", [0, 64 * MIB, 2**31 - 1])
+def test_the_largest_record_can_be_unpacked(largest: int) -> None:
+    made, _ = conf.consumer_conf(settings(), member=0, group_protocol="classic", largest_record=largest)
+    conf.make_client(Consumer, made, LOGGER)
+    assert made["receive.message.max.bytes"] >= min(3 * largest, 2**31 - 1)
 
 
 def test_the_largest_record_the_client_may_send_always_fits_its_queue() -> None:

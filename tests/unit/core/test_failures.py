@@ -195,4 +195,4 @@ def test_the_default_policy_is_the_contract_s() -> None:
     policy = Policy()
     assert (policy.retry_attempts, policy.retry, policy.retry_elapsed_seconds) == (8, Backoff(0.5, 1.5, 60.0), 900.0)
     assert (policy.flush.max_messages, policy.flush.max_bytes, policy.flush.max_seconds) == (1000, 16 << 20, 1.0)
-    assert (policy.flush.linger_seconds, policy.memory_bytes) == (0.02, 64 << 20)
+    assert (policy.flush.linger_seconds, policy.memory_bytes) == (0.02, 32 << 20)

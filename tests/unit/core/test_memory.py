@@ -144,7 +144,7 @@ def test_an_open_batch_that_outgrows_the_budget_ends_the_member() -> None:
     world.handle(m.Worked(0, 1, [], 0, 0, 3, 30))
     (fail,) = world.fails
     assert fail.exit_code == ExitCode.POLICY
-    assert "CONSUMER_MEMORY__MAX_BYTES=25" in fail.message
+    assert "the 25 that are half of CONSUMER_MEMORY__MAX_BYTES" in fail.message
     assert "the reducer's open batch of in/0 holds 30 bytes in 3 messages" in fail.message
 
 

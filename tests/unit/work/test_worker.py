@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -31,6 +32,18 @@ def test_one_after_another_in_input_order() -> None:
     assert shop.values() == [b"%d" % number for number in range(13)]
     assert [item.history.sequence_number for item in items] == list(range(13))
     assert shop.freed[0] == sum(len(str(number)) for number in range(13))
+
+
+def test_a_record_that_is_done_with_is_kept_by_nobody() -> None:
+    """The thread waits for the next command with nothing of the last one in its hands."""
+    record = FakeRecord(0, b"1")
+    gone = weakref.ref(record)
+    with Shop(Plain()) as shop:
+        shop.submit([record])
+        del record
+        shop.until_items(1)
+        shop.quiet()
+        assert gone() is None
 
 
 class AsyncGated(Worker[int]):
