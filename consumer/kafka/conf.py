@@ -165,11 +165,13 @@ def make_client(
 
 def _reading_defaults(settings: Settings) -> Conf:
     budget = settings.memory.max_bytes
+    largest = int(settings.kafka.options.get("message.max.bytes", 0))
     return {
         "check.crcs": True,
         "fetch.queue.backoff.ms": 10,
         "fetch.wait.max.ms": 100,  # also how long a resumed partition may wait for its first fetch
-        "fetch.max.bytes": min(max(budget // 64, _MIB), 50 * _MIB),
+        # A user's larger message.max.bytes raises it: librdkafka refuses a consumer where it is below.
+        "fetch.max.bytes": max(min(max(budget // 64, _MIB), 50 * _MIB), largest),
         "queued.max.messages.kbytes": min(max(budget // 8, _MIB) // 1024, 2_097_151),  # the most librdkafka takes
         "queued.min.messages": 10_000,  # bounds the overhead per record, which the limit in bytes does not count
     }
