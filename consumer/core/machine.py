@@ -19,6 +19,7 @@ from consumer.core.partition import Partition, State, below
 from consumer.core.policy import Policy
 from consumer.core.progress import Progress, Remedy
 from consumer.core.retrying import Retries
+from consumer.core.starts import Starts, unmark
 
 __all__ = ["Machine", "Policy"]
 
@@ -35,6 +36,7 @@ class Machine:
         self.retries = Retries(policy, random)
         self.budget = Budget(policy.memory_bytes)
         self.progress = Progress(policy.stuck_seconds)
+        self.starts = Starts()
         self.stop_deadline: float | None = None
         self.finished = False
         self._end_with: m.Finish | m.Fail = m.Finish()
@@ -101,7 +103,7 @@ class Machine:
     def drained(self, numbers: Sequence[int]) -> bool:
         """Whether these partitions have nothing left to do or to publish."""
         return self.flusher.phase is not Phase.SENDING and not any(
-            partition.state in (State.DRAINING, State.ENDING) or partition.finished
+            partition.state in (State.DRAINING, State.ENDING) or partition.finished or partition.mark
             for number in numbers
             if (partition := self.partitions.get(number)) is not None
         )
@@ -120,22 +122,23 @@ class Machine:
             return
         partition.committed = event.offset
         partition.history = History.decode(event.metadata)
+        self.starts.located(partition)
         if self.policy.limits.reached(partition.history.sequence_number, partition.history.ended_epoch):
             self.limit_reached = True
         if self.policy.positions:
             partition.state = State.POSITIONING
             self._emit(m.Position(partition.number, partition.epoch))
         else:
-            self._run(partition, event.offset)
+            self._ready(partition, event.offset)
 
     def _positioned(self, event: m.Positioned, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
         if partition is not None and partition.state is State.POSITIONING:
-            self._run(partition, partition.committed if event.offset is None else event.offset)
+            self._ready(partition, partition.committed if event.offset is None else event.offset)
 
-    def _run(self, partition: Partition, offset: int | None) -> None:
-        """Fetch from `offset` on; a partition without one is new and starts at its beginning."""
-        partition.position = offset or 0
+    def _ready(self, partition: Partition, offset: int | None) -> None:
+        """It may run from `offset` on, when it is its turn; without one it is new and starts at its beginning."""
+        partition.start, partition.position = offset, offset or 0
         end = self.policy.limits.ends.get(partition.number)
         if self.policy.limits.ended(partition.number, partition.history.sequence_number) or (
             end is not None and partition.position >= end
@@ -145,10 +148,18 @@ class Machine:
         if self.stop_deadline is not None:
             partition.state = State.DRAINED
             return
+        partition.state = State.READY
+
+    def _run(self, partition: Partition) -> None:
         partition.state = State.RUNNING
-        history = partition.history if offset == partition.committed else partition.history.afresh()
+        history = partition.history.marked((0, None))
+        history = history if partition.start == partition.committed else history.afresh()
         self._emit(m.Open(partition.number, partition.epoch, history))
-        self._emit(m.Seek(partition.number, offset))  # housekeeping resumes it
+        self._emit(m.Seek(partition.number, partition.start))  # housekeeping resumes it
+
+    def _submit(self, partition: Partition, chunk: m.Chunk) -> None:
+        condemned = {at: why for at, why in partition.condemned.items() if at <= chunk.offsets[-1]}
+        self._emit(m.Submit(chunk, partition.epoch, condemned, partition.unread))
 
     def _revoking(self, event: m.Revoking, now: float) -> None:
         for number in event.partitions:
@@ -175,9 +186,8 @@ class Machine:
             end = self.policy.limits.ends.get(partition.number)
             inside = fetched if end is None else below(fetched, end)
             chunk = partition.deliver(inside, now) if inside.offsets else None
-            if chunk is not None:
-                condemned = {at: why for at, why in partition.condemned.items() if at <= chunk.offsets[-1]}
-                self._emit(m.Submit(chunk, partition.epoch, condemned))
+            if chunk is not None and not self.starts.wait(partition, chunk):
+                self._submit(partition, chunk)
             if end is not None and fetched.offsets[-1] >= end - 1:
                 self._end(partition)
 
@@ -217,6 +227,7 @@ class Machine:
             self._emit(stops.outgrown(self.policy.topic, self.partitions.values(), self.policy.memory_bytes))
         partition.met_limit = partition.met_limit or event.met_limit
         if event.past_limit:
+            partition.discard_waiting()
             self._end(partition)
 
     def _answered(self, event: m.Answered, now: float) -> None:
@@ -233,6 +244,7 @@ class Machine:
         if partition is not None and partition.state in (State.DRAINING, State.ENDING):
             partition.state = State.DRAINED if partition.state is State.DRAINING else State.ENDED
             partition.abandon()
+            unmark(partition)
 
     def _failed(self, event: m.Failed, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
@@ -295,6 +307,8 @@ class Machine:
 
     def _moved(self, partitions: Sequence[Partition]) -> None:
         for partition in partitions:
+            if partition.state is State.MARKING:
+                self._run(partition)
             for offset in [at for at in partition.condemned if at < (partition.committed or 0)]:
                 del partition.condemned[offset]
             if self.policy.limits.reached(partition.history.sequence_number, partition.history.ended_epoch):
@@ -318,6 +332,8 @@ class Machine:
         """A bounded run has nothing more to do here: stop fetching, close the open batch unasked."""
         if partition.state is State.RUNNING:
             self._stop_fetching(partition)
+            partition.end_due = bool(partition.waiting)
+        if partition.state is State.RUNNING and not partition.end_due:
             partition.state = State.ENDING
             self._emit(m.End(partition.number, partition.epoch))
 
@@ -340,8 +356,11 @@ class Machine:
     def _drain(self, partition: Partition) -> None:
         if partition.state in (State.RUNNING, State.ENDING):
             partition.state = State.DRAINING
+            partition.discard_waiting()
             self._emit(m.Drain(partition.number, partition.epoch))
-        elif partition.state in (State.LOCATING, State.POSITIONING):
+        elif partition.state in (State.LOCATING, State.POSITIONING, State.READY, State.MARKING):
+            if partition.state is State.MARKING:
+                unmark(partition)
             partition.state = State.DRAINED
 
     # ----------------------------------------------------------------------------------------- housekeeping
@@ -351,15 +370,19 @@ class Machine:
             partition = self._current(retry.partition, retry.epoch)
             if partition is not None and partition.state in (State.RUNNING, State.ENDING):
                 self._emit(retry)
+        for partition in self.starts.runnable(self.partitions.values()):
+            self._run(partition)
+        for partition, chunk in self.starts.turns(self.partitions.values()):
+            self._submit(partition, chunk)
         self._pause(now)
         if self.policy.reduces:
             self._ask(now)
         for partition in self.partitions.values():
-            if partition.at_end and (self.limit_reached or partition.met_limit):
+            if partition.end_due or (partition.at_end and (self.limit_reached or partition.met_limit)):
                 self._end(partition)
         due = self._due_at()
         if due is not None and due <= now:
-            self._emit(self.flusher.begin(self.partitions.values(), now))
+            self._emit(self.flusher.begin(self.partitions.values(), self.starts.lasting_mark, now))
         stopping = self.stop_deadline is not None and not self.finished
         if stopping and (self.drained(list(self.partitions)) or now >= (self.stop_deadline or 0.0)):
             self.finished = True

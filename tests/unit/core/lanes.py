@@ -73,7 +73,7 @@ class ModelBench:
             assert not isinstance(command, m.Submit), "a lane that was never dropped"
             lane = None
         match command:
-            case m.Submit(chunk, _, condemned):
+            case m.Submit(chunk, _, condemned):  # whether it is read makes no difference here
                 assert lane is not None, "submitted to a lane that is not open"
                 assert not lane.draining, "submitted to a lane that drains"
                 assert not lane.ending, "submitted to a lane that ends"

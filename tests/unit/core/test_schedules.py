@@ -51,7 +51,9 @@ class Schedules(RuleBasedStateMachine):
         self.world.assign(*range(PARTITIONS))
 
     def make_world(self, policy: Policy, seed: int) -> World:
-        return World(policy, PARTITIONS, seed)
+        world = World(policy, PARTITIONS, seed)
+        world.marks_at_once = bool(seed % 2)
+        return world
 
     # ------------------------------------------------------------------------------------------- input
 
