@@ -106,7 +106,7 @@ class Flusher:
             at = min(at, max(idle_at, self.linger_until))
         return max(self.not_before, at)
 
-    def ask_at(self, partition: Partition, *, full: bool, input_ready: bool) -> float | None:
+    def ask_at(self, partition: Partition, full: bool, input_ready: bool) -> float | None:
         """The time from which the reducer is to be asked about the partition's open batch; None: not now.
 
         `full`: the memory budget is; `input_ready`: more input is ready, of whatever partition.

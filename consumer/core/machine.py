@@ -82,7 +82,7 @@ class Machine:
         partitions = self.partitions.values()
         times = [self._due_at(), self.retries.next_at(), self.stop_deadline, self.budget.next_at(partitions, now)]
         if self.policy.reduces:
-            times += map(self._ask_at, partitions)
+            times += [self.flusher.ask_at(p, self.budget.full, self._input_ready) for p in partitions]
         return min([now + 1.0, *(at for at in times if at is not None)])
 
     @property
@@ -102,11 +102,8 @@ class Machine:
 
     def drained(self, numbers: Sequence[int]) -> bool:
         """Whether these partitions have nothing left to do or to publish."""
-        return self.flusher.phase is not Phase.SENDING and not any(
-            partition.state in (State.DRAINING, State.ENDING) or partition.finished or partition.mark
-            for number in numbers
-            if (partition := self.partitions.get(number)) is not None
-        )
+        owned = [self.partitions[number] for number in numbers if number in self.partitions]
+        return self.flusher.phase is not Phase.SENDING and all(partition.settled for partition in owned)
 
     # ------------------------------------------------------------------------------------------ assignment
 
@@ -139,16 +136,13 @@ class Machine:
     def _ready(self, partition: Partition, offset: int | None) -> None:
         """It may run from `offset` on, when it is its turn; without one it is new and starts at its beginning."""
         partition.start, partition.position = offset, offset or 0
-        end = self.policy.limits.ends.get(partition.number)
-        if self.policy.limits.ended(partition.number, partition.history.sequence_number) or (
-            end is not None and partition.position >= end
-        ):
+        end = self.policy.limits.ends.get(partition.number, float("inf"))
+        if self.policy.limits.ended(partition.number, partition.history.sequence_number) or partition.position >= end:
             partition.state = State.ENDED
-            return
-        if self.stop_deadline is not None:
+        elif self.stop_deadline is not None:
             partition.state = State.DRAINED
-            return
-        partition.state = State.READY
+        else:
+            partition.state = State.READY
 
     def _run(self, partition: Partition) -> None:
         partition.state = State.RUNNING
@@ -158,8 +152,7 @@ class Machine:
         self._emit(m.Seek(partition.number, partition.start))  # housekeeping resumes it
 
     def _submit(self, partition: Partition, chunk: m.Chunk) -> None:
-        condemned = {at: why for at, why in partition.condemned.items() if at <= chunk.offsets[-1]}
-        self._emit(m.Submit(chunk, partition.epoch, condemned, partition.unread))
+        self._emit(m.Submit(chunk, partition.epoch, dict(partition.condemned), set(partition.unread)))
 
     def _revoking(self, event: m.Revoking, now: float) -> None:
         for number in event.partitions:
@@ -216,16 +209,10 @@ class Machine:
         partition = self._current(event.partition, event.epoch)
         if partition is None:
             return
-        self._progressed_at = partition.progressed_at = now
-        partition.in_work -= event.processed
-        partition.raw_bytes -= event.freed_bytes
-        partition.finish(event.items, now)
-        if event.batch_messages and (event.items or not partition.batch_messages):
-            partition.batch_since = now
-        partition.batch_messages, partition.batch_bytes = event.batch_messages, event.batch_bytes
+        self._progressed_at = now
+        partition.worked(event, now)
         if partition.batch_bytes > self.policy.memory_bytes:
             self._emit(stops.outgrown(self.policy.topic, self.partitions.values(), self.policy.memory_bytes))
-        partition.met_limit = partition.met_limit or event.met_limit
         if event.past_limit:
             partition.discard_waiting()
             self._end(partition)
@@ -233,11 +220,7 @@ class Machine:
     def _answered(self, event: m.Answered, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
         if partition is not None:
-            partition.asking = False
-            partition.closing = partition.batch_messages > 0 and not event.declined
-            if event.declined:
-                partition.declined_at = partition.batch_messages
-            partition.batch_since = now
+            partition.answered(event, now)
 
     def _drained(self, event: m.Drained, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
@@ -309,8 +292,6 @@ class Machine:
         for partition in partitions:
             if partition.state is State.MARKING:
                 self._run(partition)
-            for offset in [at for at in partition.condemned if at < (partition.committed or 0)]:
-                del partition.condemned[offset]
             if self.policy.limits.reached(partition.history.sequence_number, partition.history.ended_epoch):
                 self.limit_reached = True
 
@@ -318,12 +299,10 @@ class Machine:
 
     def _end_reached(self, event: m.EndReached, now: float) -> None:
         partition = self.partitions.get(event.partition)
-        if partition is None or partition.state is not State.RUNNING:
-            return
-        partition.at_end = True
-        end = self.policy.limits.ends.get(partition.number)
-        if end is not None and event.offset >= end:
-            self._end(partition)
+        if partition is not None and partition.state is State.RUNNING:
+            partition.at_end = True
+            if event.offset >= self.policy.limits.ends.get(partition.number, float("inf")):
+                self._end(partition)
 
     def _limit_reached(self, event: m.LimitReached, now: float) -> None:
         self.limit_reached = True
@@ -333,9 +312,9 @@ class Machine:
         if partition.state is State.RUNNING:
             self._stop_fetching(partition)
             partition.end_due = bool(partition.waiting)
-        if partition.state is State.RUNNING and not partition.end_due:
-            partition.state = State.ENDING
-            self._emit(m.End(partition.number, partition.epoch))
+            if not partition.end_due:
+                partition.state = State.ENDING
+                self._emit(m.End(partition.number, partition.epoch))
 
     def _halted(self, event: m.Halted, now: float) -> None:
         if self._current(event.partition, event.epoch) is not None and self.stop_deadline is None:
@@ -354,13 +333,13 @@ class Machine:
                 self._drain(partition)
 
     def _drain(self, partition: Partition) -> None:
+        if partition.state not in (State.DRAINED, State.ENDED):
+            unmark(partition)
         if partition.state in (State.RUNNING, State.ENDING):
             partition.state = State.DRAINING
             partition.discard_waiting()
             self._emit(m.Drain(partition.number, partition.epoch))
-        elif partition.state in (State.LOCATING, State.POSITIONING, State.READY, State.MARKING):
-            if partition.state is State.MARKING:
-                unmark(partition)
+        elif partition.state not in _LEAVING:
             partition.state = State.DRAINED
 
     # ----------------------------------------------------------------------------------------- housekeeping
@@ -399,13 +378,10 @@ class Machine:
     def _ask(self, now: float) -> None:
         """Ask with None where nothing more of the partition is ready and the linger has passed, or the batch is old."""
         for partition in self.partitions.values():
-            at = self._ask_at(partition)
+            at = self.flusher.ask_at(partition, self.budget.full, self._input_ready)
             if at is not None and at <= now:
                 partition.asking = True
                 self._emit(m.Ask(partition.number, partition.epoch))
-
-    def _ask_at(self, partition: Partition) -> float | None:
-        return self.flusher.ask_at(partition, full=self.budget.full, input_ready=self._input_ready)
 
     def _pause(self, now: float) -> None:
         """Fetch what the budget allows to be fetched; end where open batches fill it and are all declined."""

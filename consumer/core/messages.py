@@ -280,10 +280,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Work on these records; `condemned` maps offsets to the reason why they are dead-lettered unworked.
-
-    Those that are `unread` are not even decoded.
-    """
+    """Work on these records, but for the `condemned` (offset: reason), of which those `unread` are not even decoded."""
 
     chunk: Chunk
     epoch: int

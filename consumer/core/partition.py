@@ -10,7 +10,7 @@ from enum import Enum
 
 from consumer.core.history import History, Mark
 from consumer.core.item import Item
-from consumer.core.messages import Chunk
+from consumer.core.messages import Answered, Chunk, Worked
 from consumer.core.retry import Attempts
 
 
@@ -105,6 +105,11 @@ class Partition:
         return self.raw_bytes + self.batch_bytes + self.finished_bytes
 
     @property
+    def settled(self) -> bool:
+        """Whether it has nothing left to do or to publish."""
+        return self.state not in (State.DRAINING, State.ENDING) and not self.finished and self.mark is None
+
+    @property
     def declined(self) -> bool:
         """Nothing is held here but, perhaps, an open batch that the reducer declined to close as it is."""
         return not (self.raw_bytes or self.finished) and (
@@ -137,6 +142,25 @@ class Partition:
         self.in_work -= len(self.waiting)
         self.raw_bytes -= sum(chunk.size_bytes for chunk in self.waiting)
         self.waiting.clear()
+
+    def worked(self, event: Worked, now: float) -> None:
+        """Take in what the work thread did."""
+        self.progressed_at = now
+        self.in_work -= event.processed
+        self.raw_bytes -= event.freed_bytes
+        self.finish(event.items, now)
+        if event.batch_messages and (event.items or not self.batch_messages):
+            self.batch_since = now
+        self.batch_messages, self.batch_bytes = event.batch_messages, event.batch_bytes
+        self.met_limit = self.met_limit or event.met_limit
+
+    def answered(self, event: Answered, now: float) -> None:
+        """The reducer has closed the open batch, or will not yet."""
+        self.asking = False
+        self.closing = self.batch_messages > 0 and not event.declined
+        if event.declined:
+            self.declined_at = self.batch_messages
+        self.batch_since = now
 
     def finish(self, items: Sequence[Item], now: float) -> None:
         """Move the items' offsets from delivered to finished.
@@ -172,6 +196,7 @@ class Partition:
             self.finished_messages -= max(1, len(item.outs))
             self.history = item.history
         self.committed = next_offset
+        self.condemned = {at: why for at, why in self.condemned.items() if at >= next_offset}
         self.oldest_finished = max(self.oldest_finished, since)
 
     def abandon(self) -> None:

@@ -27,6 +27,7 @@ class Starts:
     def __init__(self) -> None:
         self._left = 0
         self._turns: Counter[int] = Counter()
+        self._named: dict[int, int] = {}
 
     @property
     def lasting_mark(self) -> Mark:
@@ -38,7 +39,7 @@ class Starts:
         history = partition.history
         if partition.counted:
             return
-        if history.suspect is not None:
+        if history.suspect is not None and history.suspect != self._named.get(partition.number):  # this one lives
             why = f"{history.starts} processes in a row died before its commit, the last one while it ran alone"
             partition.condemned.setdefault(history.suspect, why)
             partition.unread.add(history.suspect)
@@ -81,6 +82,7 @@ class Starts:
                     if named.history.suspect is not None:
                         named.mark = (TRIAL_STARTS, None)
                 partition.mark = (TRIAL_STARTS + 1, offset)
+                self._named[partition.number] = offset
                 return
             self._left -= 1
         self._turns[partition.number] += 1
@@ -93,4 +95,5 @@ class Starts:
 
 def unmark(partition: Partition) -> None:
     """Given back in order: nobody died of it."""
-    partition.mark = (0, None) if partition.history.starts or partition.mark else None
+    if partition.counted and (partition.history.starts or partition.mark):
+        partition.mark = (0, None)

@@ -97,6 +97,10 @@ class Rig:
         self.member.assigned([4, 5])
         for number, partition in self.member.machine.partitions.items():
             self.member.handle(m.Located(number, partition.epoch, 0, ""))
+        for _ in range(2):  # their starts are counted
+            self.sink.results = [m.TransactionEnded(m.Outcome.COMMITTED)]
+            self.member._step(1.0)
+        self.sink.begun.clear()
 
     def work(self, number: int, count: int) -> None:
         """The work thread finishes the partition's first `count` records."""

@@ -267,4 +267,6 @@ class ModelBench:
 
 
 def after(history: History, record: Any, dead: bool) -> History:
+    if dead and record.unread:
+        return history.after(None, None, dead)
     return history.after(record.sequence_number, record.epoch if record.end_of_epoch else None, dead)

@@ -44,6 +44,8 @@ class FakeRecord:
     epoch: int
     end_of_epoch: bool
     size: int
+    unread: bool = False
+    """Dead-lettered without being decoded: it tells nothing."""
 
     def partition(self) -> int:
         return self.number
@@ -185,6 +187,9 @@ class World:
                 pass  # in the log
             case m.Submit(chunk, epoch):
                 self._submit(chunk, epoch)
+                for record in self.logs[chunk.partition].records:
+                    if record.at in chunk.offsets:
+                        record.unread = record.at in command.unread
                 self.inbox.append(command)
             case _:
                 assert command.epoch == self.epochs.get(command.partition) or isinstance(command, m.Drop)

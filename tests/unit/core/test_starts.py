@@ -153,3 +153,40 @@ def test_an_unknown_outcome_is_not_taken_for_a_count() -> None:
     world.end_transaction(m.Outcome.COMMITTED)
     assert running(world, 0)
     assert starts(world) == 1
+
+
+def on_trial() -> World:
+    """Three processes died, and the first record is named and runs alone."""
+    world = World(partitions=1)
+    log = world.logs[0]
+    log.committed, log.metadata = 0, History(starts=TRIAL_STARTS).encode()
+    world.append(0, 3)
+    world.assign(0)
+    world.place()
+    world.poll(3)
+    assert History.decode(log.metadata).suspect == 0
+    assert [command.chunk.offsets for command in world.inbox if isinstance(command, m.Submit)] == [[0]]
+    return world
+
+
+def test_whoever_finds_a_name_writes_that_record_off() -> None:
+    world = on_trial()
+    world.restart()
+    world.assign(0)
+    world.place()
+    assert list(world.machine.partitions[0].condemned) == [0]
+    assert world.machine.partitions[0].unread == {0}
+
+
+def test_the_process_that_named_it_lives_and_blames_nobody() -> None:
+    world = on_trial()
+    world.lose([0])
+    world.assign(0)
+    world.place()
+    assert not world.machine.partitions[0].condemned
+
+
+def test_a_record_that_runs_on_while_its_partition_is_given_back_is_named_no_more() -> None:
+    world = on_trial()
+    world.handle(m.Revoking([0]))
+    assert History.decode(world.logs[0].metadata).marked((0, None)) == History.decode(world.logs[0].metadata)
