@@ -54,7 +54,7 @@ def consumer_conf(
     """The group consumer of member `member`, and the user's options that `group_protocol` made us leave out.
 
     Of `CONSUMER_MEMORY__MAX_BYTES` the prefetched records take an eighth, and what each broker's answer adds to that
-    a 64th, compressed: it is unpacked as a whole. `largest_record` is the input topic's `max.message.bytes`.
+    a 32nd, compressed: it is unpacked as a whole. `largest_record` is the input topic's `max.message.bytes`.
     `fetch.queue.backoff.ms` is 10: at the default of a second the queue runs dry long before it is filled again
     (reading 40 KB records took 2.5 times as long).
     """
@@ -171,7 +171,7 @@ def _reading_defaults(settings: Settings) -> Conf:
         "fetch.queue.backoff.ms": 10,
         "fetch.wait.max.ms": 100,  # also how long a resumed partition may wait for its first fetch
         # A user's larger message.max.bytes raises it: librdkafka refuses a consumer where it is below.
-        "fetch.max.bytes": max(min(max(budget // 64, _MIB), 50 * _MIB), largest),
+        "fetch.max.bytes": max(min(max(budget // 32, _MIB), 50 * _MIB), largest),
         "queued.max.messages.kbytes": min(max(budget // 8, _MIB) // 1024, 2_097_151),  # the most librdkafka takes
         "queued.min.messages": 10_000,  # bounds the overhead per record, which the limit in bytes does not count
     }
