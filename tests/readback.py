@@ -97,9 +97,19 @@ def end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[Place, int]:
 def committed_offsets(bootstrap: str, group: str, timeout: float = 60) -> dict[Place, int]:
     """The group's next offsets, once none of them is part of an open transaction."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    asked = admin.list_consumer_group_offsets([GroupPartitions(group)], require_stable=True, request_timeout=timeout)
+    deadline = time.monotonic() + timeout
+    while True:
+        asked = admin.list_consumer_group_offsets(
+            [GroupPartitions(group)], require_stable=True, request_timeout=timeout
+        )
+        try:
+            answer = asked[group].result()
+            break
+        except KafkaException as error:  # a new broker has to make the group's topic first
+            if error.args[0].code() != KafkaError.COORDINATOR_LOAD_IN_PROGRESS or time.monotonic() > deadline:
+                raise
     found: dict[Place, int] = {}
-    for at in asked[group].result().topic_partitions or []:
+    for at in answer.topic_partitions or []:
         if at.error is not None:
             raise KafkaException(at.error)
         if at.offset >= 0:

@@ -18,7 +18,7 @@ import fastavro
 import fastavro.schema
 import msgspec
 
-from consumer import CheckpointHeader, Reducer, Worker
+from consumer import CheckpointHeader, Reducer, TransientError, Worker
 from consumer.reducer import Batch
 from tests.readback import Record
 
@@ -185,6 +185,18 @@ class StuckReducer(TotalReducer):
         self.mark.touch()
         time.sleep(600)
         return []
+
+
+class NeedsDatabase(PickyWorker):
+    """Its database is away while the file `away` exists."""
+
+    def __init__(self, away: str) -> None:
+        self.away = Path(away)
+
+    def process_checkpoint(self, checkpoint: CheckpointHeader) -> list[Row] | Row | None:
+        if self.away.exists():
+            raise TransientError("the database is away")
+        return super().process_checkpoint(checkpoint)
 
 
 class KilledByOne(PickyWorker):

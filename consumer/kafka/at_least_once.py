@@ -97,7 +97,7 @@ class AtLeastOnce:
         except KafkaException as error:
             return self._fail(Step.PRODUCE, error.args[0])
         self._current = self._flush
-        failpoint("after-produce")
+        self._point("after-produce")
         return None
 
     def _make_room(self, producer: Producer, seconds: float) -> Result:
@@ -119,7 +119,7 @@ class AtLeastOnce:
             return self._fail(Step.DELIVERY, self._failures[0])
         if left:
             return self._late(f"{left} records were not delivered in time")
-        failpoint("after-flush")
+        self._point("after-flush")
         offsets = [TopicPartition(self._topic, at, offset, text) for at, (offset, text) in self._offsets.items()]
         self._call = self._caller.submit(self._commit, offsets)
         self._current = self._await_commit
@@ -135,7 +135,7 @@ class AtLeastOnce:
             return self._end(self._ended(Outcome.UNKNOWN, "the commit was not answered in time")) if late else None
         except KafkaException as error:
             return self._fail(Step.OFFSETS, error.args[0])
-        failpoint("after-commit")
+        self._point("after-commit")
         return self._end(self._ended(Outcome.COMMITTED, ""))
 
     def _fail(self, step: Step, error: KafkaError) -> Result:
@@ -159,6 +159,9 @@ class AtLeastOnce:
         self._current, self._outs = None, ()
         ended: Result = result
         return ended
+
+    def _point(self, name: str) -> bool:
+        return bool(self._outs) and failpoint(name)
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):

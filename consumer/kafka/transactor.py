@@ -201,7 +201,7 @@ class Transactor:
             if self._next < 0:
                 producer.begin_transaction()
                 self._next = 0
-                if failpoint("after-begin"):
+                if self._point("after-begin"):
                     return self._give_up(Outcome.ABORTED, "failpoint")
             produce_all(producer, self._outs, self._next, self._advanced)
         except BufferError:
@@ -209,7 +209,7 @@ class Transactor:
         except KafkaException as error:
             return self._fail(Step.PRODUCE, error)
         self._phase = Phase.FLUSHING
-        if failpoint("after-produce"):
+        if self._point("after-produce"):
             return self._give_up(Outcome.ABORTED, "failpoint")
         return None
 
@@ -237,7 +237,7 @@ class Transactor:
                 return self._give_up(Outcome.ABORTED, LATE.format(left))
             return None
         self._phase = Phase.OFFSETS
-        if failpoint("after-flush"):
+        if self._point("after-flush"):
             return self._give_up(Outcome.ABORTED, "failpoint")
         return None
 
@@ -261,19 +261,19 @@ class Transactor:
             return self._fail(Step.OFFSETS, error)
         self._call = None
         self._phase = Phase.COMMITTING
-        if failpoint("after-send-offsets"):
+        if self._point("after-send-offsets"):
             return self._give_up(Outcome.ABORTED, "failpoint")
         return None
 
     def _commit(self, producer: Producer, seconds: float) -> Result:
         self._commit_calls += 1
-        if failpoint("commit-in-flight"):
+        if self._point("commit-in-flight"):
             return self._finish(Outcome.UNKNOWN, "failpoint: the outcome is lost")
         try:
             producer.commit_transaction(max(0.1, seconds))
         except KafkaException as error:
             return self._fail(Step.COMMIT, error)
-        if failpoint("after-commit"):
+        if self._point("after-commit"):
             return self._finish(Outcome.UNKNOWN, "failpoint: the outcome is lost")
         self._recycle = self._commit_calls > 1
         return self._finish(Outcome.COMMITTED, "")
@@ -332,6 +332,10 @@ class Transactor:
 
     def _result(self, outcome: Outcome, text: str) -> TransactionEnded:
         return TransactionEnded(outcome, text, time.monotonic() - self._started)
+
+    def _point(self, name: str) -> bool:
+        """Where tests stop it: not in a transaction that publishes nothing."""
+        return bool(self._outs) and failpoint(name)
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):

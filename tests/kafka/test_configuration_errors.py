@@ -75,10 +75,6 @@ SETTINGS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"kafka__options": {"plugin.library.paths": "x"}},
         ["plugin.library.paths", "run code", "leave it out"],
     ),
-    "not built": (
-        {"watchdog__call_seconds": 5},
-        ["CONSUMER_WATCHDOG__CALL_SECONDS", "not supported by this version yet"],
-    ),
     "start": ({"start": "checkpoint:5"}, ["CONSUMER_START", "CONSUMER_SEQUENCE__PARTITIONING"]),
     "no import path": ({"worker": "my_worker"}, ["CONSUMER_WORKER", "package.module:Name"]),
     "port": ({"http__port": 70000}, ["CONSUMER_HTTP__PORT", "65535"]),
