@@ -4,7 +4,8 @@ The count travels in the committed offset's metadata (`History.starts`). It is r
 before anything of it is worked on, and cleared by the next commit, or when the partition is given back in order. Who
 finds TRIAL_STARTS there knows that so many processes have died since the partition last moved. From then on this
 member's records run one at a time, of all its partitions, and the metadata names the one that is about to run
-(`History.suspect`). Whoever finds a name there writes that record off unread.
+(`History.suspect`). Whoever finds a name there lets that record run alone once more, and raises the count again; the
+next one writes it off unread. Once would not do: a process may be killed from outside while any record runs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from consumer.core.messages import Chunk
 from consumer.core.partition import Partition, State
 
 TRIAL_STARTS = 3
+TRIAL_DEATHS = 2
+"""So many processes must die of a record that runs alone."""
 TRIAL_RECORDS = 1_000
 """Records that run alone before the member's partitions are trusted again."""
 
@@ -28,6 +31,9 @@ class Starts:
         self._left = 0
         self._turns: Counter[int] = Counter()
         self._named: dict[int, int] = {}
+        """What this process has named, by partition."""
+        self._accused: dict[tuple[int, int], int] = {}
+        """Partition and offset: the count of starts with which it was named by a process that is dead."""
 
     @property
     def lasting_mark(self) -> Mark:
@@ -39,10 +45,12 @@ class Starts:
         history = partition.history
         if partition.counted:
             return
-        if history.suspect is not None and history.suspect != self._named.get(partition.number):  # this one lives
-            why = f"{history.starts} processes in a row died before its commit, the last one while it ran alone"
-            partition.condemned.setdefault(history.suspect, why)
-            partition.unread.add(history.suspect)
+        if history.suspect is not None and history.suspect != self._named.get(partition.number):
+            self._accused[partition.number, history.suspect] = history.starts
+            if history.starts >= TRIAL_STARTS + TRIAL_DEATHS:
+                why = f"{history.starts} processes in a row died before its commit, {TRIAL_DEATHS} while it ran alone"
+                partition.condemned.setdefault(history.suspect, why)
+                partition.unread.add(history.suspect)
         if history.starts >= TRIAL_STARTS:
             self._left = TRIAL_RECORDS
 
@@ -77,11 +85,11 @@ class Starts:
         partition = self._next(waiting)
         offset = partition.waiting[0].offsets[0]
         if offset not in partition.condemned and partition.committed is not None:
-            if partition.history.suspect != offset:
+            if partition.history.suspect != offset or self._named.get(partition.number) != offset:
                 for named in partitions:
                     if named.history.suspect is not None:
                         named.mark = (TRIAL_STARTS, None)
-                partition.mark = (TRIAL_STARTS + 1, offset)
+                partition.mark = self._accused.get((partition.number, offset), TRIAL_STARTS) + 1, offset
                 self._named[partition.number] = offset
                 return
             self._left -= 1

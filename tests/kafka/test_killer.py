@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from consumer.core.starts import TRIAL_STARTS
+from consumer.core.starts import TRIAL_DEATHS, TRIAL_STARTS
 from tests.brokers.find import Broker
 from tests.checker import read_topic
 from tests.kafka.conftest import PipelineFactory
@@ -36,7 +36,7 @@ def test_a_checkpoint_that_kills_its_process_is_found(pipeline: PipelineFactory,
     run.stop()
 
     deaths = run.events(DIED)
-    assert len(deaths) >= TRIAL_STARTS + 1
+    assert len(deaths) >= TRIAL_STARTS + TRIAL_DEATHS
     assert {line["reason"] for line in deaths} == {"SIGKILL"}
     report = one.report()
     assert report.ok, str(report)
@@ -47,4 +47,7 @@ def test_a_checkpoint_that_kills_its_process_is_found(pipeline: PipelineFactory,
         if dict(record.headers)["__connect.errors.exception.class.name"] == b"consumer.errors.ProcessKilled"
     ]
     assert [record.key for record in killed] == [str(KILLER).encode()]
-    assert f"{TRIAL_STARTS + 1} processes" in dict(killed[0].headers)["__connect.errors.exception.message"].decode()
+    assert (
+        f"{TRIAL_STARTS + TRIAL_DEATHS} processes"
+        in dict(killed[0].headers)["__connect.errors.exception.message"].decode()
+    )

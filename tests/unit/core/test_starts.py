@@ -8,7 +8,7 @@ import pytest
 
 from consumer.core import messages as m
 from consumer.core.history import History
-from consumer.core.starts import TRIAL_STARTS
+from consumer.core.starts import TRIAL_DEATHS, TRIAL_STARTS
 from tests.unit.core.model import POLICY, World, running
 
 KILLER = (1, 7)
@@ -66,11 +66,11 @@ def test_killers_become_dead_letters_and_nothing_else_does(killers: set[tuple[in
     assert life.dead() == killers
 
 
-def test_it_takes_three_deaths_until_records_run_alone_and_one_more_to_find_the_one() -> None:
+def test_it_takes_three_deaths_until_records_run_alone_and_two_more_to_find_the_one() -> None:
     life = Life({(1, 0)})
     while not life.live():
         pass
-    assert life.deaths == TRIAL_STARTS + 1
+    assert life.deaths == TRIAL_STARTS + TRIAL_DEATHS
 
 
 def starts(world: World, number: int = 0) -> int:
@@ -169,8 +169,15 @@ def on_trial() -> World:
     return world
 
 
-def test_whoever_finds_a_name_writes_that_record_off() -> None:
+def test_whoever_finds_a_name_lets_that_record_run_alone_once_more_and_the_next_one_writes_it_off() -> None:
     world = on_trial()
+    world.restart()
+    world.assign(0)
+    world.place()
+    assert not world.machine.partitions[0].condemned
+    world.poll(3)
+    assert History.decode(world.logs[0].metadata).suspect == 0
+    assert [command.chunk.offsets for command in world.inbox if isinstance(command, m.Submit)] == [[0]]
     world.restart()
     world.assign(0)
     world.place()
