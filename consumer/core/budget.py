@@ -46,7 +46,7 @@ class Budget:
 
     def takes(self, partition: Partition, now: float) -> bool:
         """Whether the partition should be fetched now; what is paused stays so until it is down to its share."""
-        if now < partition.blocked_until or partition.end_due:
+        if now < partition.blocked_until:
             return False
         if self.full and (partition.paused or now >= self.since + HOLD_SECONDS):
             return False

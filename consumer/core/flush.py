@@ -17,7 +17,6 @@ from enum import Enum
 from itertools import islice
 from random import Random
 
-from consumer.core.history import Mark
 from consumer.core.item import Item
 from consumer.core.messages import Outcome, Transact
 from consumer.core.partition import Partition, State
@@ -40,7 +39,6 @@ class Taken:
     epoch: int
     items: int
     next_offset: int
-    mark: Mark
 
 
 @dataclass(slots=True)
@@ -89,13 +87,8 @@ class Flusher:
 
         `idle_at`: from when on no more is to be expected; None: more input is ready.
         """
-        if self.phase is not Phase.IDLE:
-            return None
-        partitions = list(partitions)
         pending = [partition for partition in partitions if partition.finished]
-        if any(partition.mark for partition in partitions) and not self.narrow:
-            return self.not_before
-        if not pending:
+        if not pending or self.phase is not Phase.IDLE:
             return None
         messages = sum(partition.finished_messages for partition in pending)
         size = sum(partition.finished_bytes for partition in pending)
@@ -106,7 +99,7 @@ class Flusher:
             at = min(at, max(idle_at, self.linger_until))
         return max(self.not_before, at)
 
-    def ask_at(self, partition: Partition, full: bool, input_ready: bool) -> float | None:
+    def ask_at(self, partition: Partition, *, full: bool, input_ready: bool) -> float | None:
         """The time from which the reducer is to be asked about the partition's open batch; None: not now.
 
         `full`: the memory budget is; `input_ready`: more input is ready, of whatever partition.
@@ -126,11 +119,8 @@ class Flusher:
         quiet = partition.progressed_at + self.policy.linger_seconds if input_ready else 0.0
         return min(at, max(quiet, self.linger_until))
 
-    def begin(self, partitions: Iterable[Partition], lasting: Mark, now: float) -> Transact:
-        """Take finished items of all partitions, whole items only, up to the limits.
-
-        `lasting`: the mark of what has none of its own.
-        """
+    def begin(self, partitions: Iterable[Partition], now: float) -> Transact:
+        """Take finished items of all partitions, whole items only, up to the limits."""
         outs: list[OutRecord] = []
         taken: list[Item] = []
         offsets: dict[int, tuple[int, str]] = {}
@@ -147,18 +137,16 @@ class Flusher:
                 messages += max(1, len(item.outs))
                 size += item.size_bytes
                 items += 1
-            if items or partition.mark:
-                mark = partition.mark or lasting
-                history = taken[-1].history if items else partition.history
-                next_offset = taken[-1].last + 1 if items else partition.committed or 0
-                offsets[partition.number] = (next_offset, history.marked(mark).encode())
-                self.taken[partition.number] = Taken(partition.epoch, items, next_offset, mark)
+            if items:
+                last = taken[-1]
+                offsets[partition.number] = (last.last + 1, last.history.encode())
+                self.taken[partition.number] = Taken(partition.epoch, items, last.last + 1)
         self.phase = Phase.SENDING
         self.started_at = now
         return Transact(outs, offsets, taken)
 
     def _candidates(self, partitions: Iterable[Partition]) -> list[Partition]:
-        pending = [partition for partition in partitions if partition.finished or partition.mark]
+        pending = [partition for partition in partitions if partition.finished]
         if self.narrow:
             return [partition for partition in pending if partition.number in self.narrow][:1]
         return sorted(pending, key=lambda partition: partition.oldest_finished)
@@ -190,8 +178,6 @@ class Flusher:
             alone = len(self.taken) == 1
             for partition in self._owned(partitions):
                 items = self.taken[partition.number].items
-                if not items:
-                    continue
                 self.narrow[partition.number] = Suspects(items, max(1, items // 2) if alone else items)
         return True
 
@@ -202,8 +188,6 @@ class Flusher:
         moved, lost = [], []
         for partition in self._owned(partitions):
             found = committed.get(partition.number)
-            if not self.taken[partition.number].items and found == partition.committed:
-                continue  # only marked, if so: that is done again
             if found == self.taken[partition.number].next_offset:
                 self._settle(partition)
                 moved.append(partition)
@@ -234,9 +218,6 @@ class Flusher:
     def _settle(self, partition: Partition) -> None:
         taken = self.taken[partition.number]
         partition.commit(taken.items, taken.next_offset, self.started_at)
-        partition.history = partition.history.marked(taken.mark)
-        if partition.mark == taken.mark:
-            partition.mark = None
         suspects = self.narrow.get(partition.number)
         if suspects is not None:
             suspects.items -= taken.items

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-__all__ = ["RATIO_RECORDS", "SEEN_NUMBERS", "DeadLetterLimits", "History", "Mark", "mark"]
+__all__ = ["RATIO_RECORDS", "SEEN_NUMBERS", "DeadLetterLimits", "History", "mark"]
 
 RATIO_RECORDS = 1_000
 """The records that `CONSUMER_DLQ__MAX_RATIO` looks back on."""
@@ -17,9 +17,6 @@ SEEN_NUMBERS = 8_192
 _RATIO_MASK = (1 << RATIO_RECORDS) - 1
 _SEEN_MASK = (1 << SEEN_NUMBERS) - 1
 _Whole = Annotated[int, Meta(ge=0)]
-
-Mark = tuple[int, int | None]
-"""`History.starts` and `suspect`."""
 
 
 class _DeadWire(msgspec.Struct):
@@ -35,8 +32,6 @@ class _Wire(msgspec.Struct, omit_defaults=True):
     epoch: _Whole | None = None
     dead: _DeadWire | None = None
     seen: Annotated[bytes, Meta(max_length=SEEN_NUMBERS // 8)] = b""
-    starts: _Whole = 0
-    suspect: _Whole | None = None
 
 
 _decoder = msgspec.json.Decoder(_Wire)
@@ -55,10 +50,6 @@ class History(NamedTuple):
     """Bit i: the record i records ago became a dead letter."""
     seen: int = 0
     """Bit i: `sequence_number` - i was read; 0 where this is not kept (only `skip_repeats` needs it)."""
-    starts: int = 0
-    """How often work began here since the last commit of a finished record."""
-    suspect: int | None = None
-    """The offset that was about to run alone; see `core/starts.py`."""
 
     def after(self, number: int | None, ended_epoch: int | None, dead: bool) -> History:
         """The history once one more record is finished; runs once per record."""
@@ -75,10 +66,6 @@ class History(NamedTuple):
             ended_epoch = epoch
         return History(number, ended_epoch, self.dead_run + 1 if dead else 0, window, seen)
 
-    def marked(self, mark: Mark) -> History:
-        """The same with another count of starts."""
-        return self._replace(starts=mark[0], suspect=mark[1])
-
     def keeping_seen(self, keep: bool) -> History:
         """The same, from here on with or without the numbers that were seen."""
         return self._replace(seen=(self.seen or 1) if keep else 0)
@@ -92,8 +79,7 @@ class History(NamedTuple):
         dead = _DeadWire(self.dead_run, f"{self.dead_window:x}") if self.dead_window else None
         seen = self.seen if self.sequence_number is not None else 0
         numbers = seen.to_bytes((seen.bit_length() + 7) // 8, "big")
-        wire = _Wire(1, self.sequence_number, self.ended_epoch, dead, numbers, self.starts, self.suspect)
-        return msgspec.json.encode(wire).decode()
+        return msgspec.json.encode(_Wire(1, self.sequence_number, self.ended_epoch, dead, numbers)).decode()
 
     @classmethod
     def decode(cls, metadata: str) -> History:
@@ -103,8 +89,7 @@ class History(NamedTuple):
         except (msgspec.DecodeError, UnicodeError):
             return cls()
         dead = wire.dead or _DeadWire(0, "0")
-        seen = int.from_bytes(wire.seen, "big")
-        return cls(wire.seq, wire.epoch, dead.run, int(dead.last, 16), seen, wire.starts, wire.suspect)
+        return cls(wire.seq, wire.epoch, dead.run, int(dead.last, 16), int.from_bytes(wire.seen, "big"))
 
 
 class DeadLetterLimits(NamedTuple):

@@ -19,7 +19,6 @@ from consumer.core.partition import Partition, State, below
 from consumer.core.policy import Policy
 from consumer.core.progress import Progress, Remedy
 from consumer.core.retrying import Retries
-from consumer.core.starts import Starts, unmark
 
 __all__ = ["Machine", "Policy"]
 
@@ -36,7 +35,6 @@ class Machine:
         self.retries = Retries(policy, random)
         self.budget = Budget(policy.memory_bytes)
         self.progress = Progress(policy.stuck_seconds)
-        self.starts = Starts()
         self.stop_deadline: float | None = None
         self.finished = False
         self._end_with: m.Finish | m.Fail = m.Finish()
@@ -82,7 +80,7 @@ class Machine:
         partitions = self.partitions.values()
         times = [self._due_at(), self.retries.next_at(), self.stop_deadline, self.budget.next_at(partitions, now)]
         if self.policy.reduces:
-            times += [self.flusher.ask_at(p, self.budget.full, self._input_ready) for p in partitions]
+            times += map(self._ask_at, partitions)
         return min([now + 1.0, *(at for at in times if at is not None)])
 
     @property
@@ -102,8 +100,11 @@ class Machine:
 
     def drained(self, numbers: Sequence[int]) -> bool:
         """Whether these partitions have nothing left to do or to publish."""
-        owned = [self.partitions[number] for number in numbers if number in self.partitions]
-        return self.flusher.phase is not Phase.SENDING and all(partition.settled for partition in owned)
+        return self.flusher.phase is not Phase.SENDING and not any(
+            partition.state in (State.DRAINING, State.ENDING) or partition.finished
+            for number in numbers
+            if (partition := self.partitions.get(number)) is not None
+        )
 
     # ------------------------------------------------------------------------------------------ assignment
 
@@ -119,40 +120,35 @@ class Machine:
             return
         partition.committed = event.offset
         partition.history = History.decode(event.metadata)
-        self.starts.located(partition)
         if self.policy.limits.reached(partition.history.sequence_number, partition.history.ended_epoch):
             self.limit_reached = True
         if self.policy.positions:
             partition.state = State.POSITIONING
             self._emit(m.Position(partition.number, partition.epoch))
         else:
-            self._ready(partition, event.offset)
+            self._run(partition, event.offset)
 
     def _positioned(self, event: m.Positioned, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
         if partition is not None and partition.state is State.POSITIONING:
-            self._ready(partition, partition.committed if event.offset is None else event.offset)
+            self._run(partition, partition.committed if event.offset is None else event.offset)
 
-    def _ready(self, partition: Partition, offset: int | None) -> None:
-        """It may run from `offset` on, when it is its turn; without one it is new and starts at its beginning."""
-        partition.start, partition.position = offset, offset or 0
-        end = self.policy.limits.ends.get(partition.number, float("inf"))
-        if self.policy.limits.ended(partition.number, partition.history.sequence_number) or partition.position >= end:
+    def _run(self, partition: Partition, offset: int | None) -> None:
+        """Fetch from `offset` on; a partition without one is new and starts at its beginning."""
+        partition.position = offset or 0
+        end = self.policy.limits.ends.get(partition.number)
+        if self.policy.limits.ended(partition.number, partition.history.sequence_number) or (
+            end is not None and partition.position >= end
+        ):
             partition.state = State.ENDED
-        elif self.stop_deadline is not None:
+            return
+        if self.stop_deadline is not None:
             partition.state = State.DRAINED
-        else:
-            partition.state = State.READY
-
-    def _run(self, partition: Partition) -> None:
+            return
         partition.state = State.RUNNING
-        history = partition.history.marked((0, None))
-        history = history if partition.start == partition.committed else history.afresh()
+        history = partition.history if offset == partition.committed else partition.history.afresh()
         self._emit(m.Open(partition.number, partition.epoch, history))
-        self._emit(m.Seek(partition.number, partition.start))  # housekeeping resumes it
-
-    def _submit(self, partition: Partition, chunk: m.Chunk) -> None:
-        self._emit(m.Submit(chunk, partition.epoch, dict(partition.condemned), set(partition.unread)))
+        self._emit(m.Seek(partition.number, offset))  # housekeeping resumes it
 
     def _revoking(self, event: m.Revoking, now: float) -> None:
         for number in event.partitions:
@@ -179,8 +175,9 @@ class Machine:
             end = self.policy.limits.ends.get(partition.number)
             inside = fetched if end is None else below(fetched, end)
             chunk = partition.deliver(inside, now) if inside.offsets else None
-            if chunk is not None and not self.starts.wait(partition, chunk):
-                self._submit(partition, chunk)
+            if chunk is not None:
+                condemned = {at: why for at, why in partition.condemned.items() if at <= chunk.offsets[-1]}
+                self._emit(m.Submit(chunk, partition.epoch, condemned))
             if end is not None and fetched.offsets[-1] >= end - 1:
                 self._end(partition)
 
@@ -209,25 +206,33 @@ class Machine:
         partition = self._current(event.partition, event.epoch)
         if partition is None:
             return
-        self._progressed_at = now
-        partition.worked(event, now)
+        self._progressed_at = partition.progressed_at = now
+        partition.in_work -= event.processed
+        partition.raw_bytes -= event.freed_bytes
+        partition.finish(event.items, now)
+        if event.batch_messages and (event.items or not partition.batch_messages):
+            partition.batch_since = now
+        partition.batch_messages, partition.batch_bytes = event.batch_messages, event.batch_bytes
         if partition.batch_bytes > self.policy.memory_bytes:
             self._emit(stops.outgrown(self.policy.topic, self.partitions.values(), self.policy.memory_bytes))
+        partition.met_limit = partition.met_limit or event.met_limit
         if event.past_limit:
-            partition.discard_waiting()
             self._end(partition)
 
     def _answered(self, event: m.Answered, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
         if partition is not None:
-            partition.answered(event, now)
+            partition.asking = False
+            partition.closing = partition.batch_messages > 0 and not event.declined
+            if event.declined:
+                partition.declined_at = partition.batch_messages
+            partition.batch_since = now
 
     def _drained(self, event: m.Drained, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
         if partition is not None and partition.state in (State.DRAINING, State.ENDING):
             partition.state = State.DRAINED if partition.state is State.DRAINING else State.ENDED
             partition.abandon()
-            unmark(partition)
 
     def _failed(self, event: m.Failed, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
@@ -290,8 +295,8 @@ class Machine:
 
     def _moved(self, partitions: Sequence[Partition]) -> None:
         for partition in partitions:
-            if partition.state is State.MARKING:
-                self._run(partition)
+            for offset in [at for at in partition.condemned if at < (partition.committed or 0)]:
+                del partition.condemned[offset]
             if self.policy.limits.reached(partition.history.sequence_number, partition.history.ended_epoch):
                 self.limit_reached = True
 
@@ -299,10 +304,12 @@ class Machine:
 
     def _end_reached(self, event: m.EndReached, now: float) -> None:
         partition = self.partitions.get(event.partition)
-        if partition is not None and partition.state is State.RUNNING:
-            partition.at_end = True
-            if event.offset >= self.policy.limits.ends.get(partition.number, float("inf")):
-                self._end(partition)
+        if partition is None or partition.state is not State.RUNNING:
+            return
+        partition.at_end = True
+        end = self.policy.limits.ends.get(partition.number)
+        if end is not None and event.offset >= end:
+            self._end(partition)
 
     def _limit_reached(self, event: m.LimitReached, now: float) -> None:
         self.limit_reached = True
@@ -311,10 +318,8 @@ class Machine:
         """A bounded run has nothing more to do here: stop fetching, close the open batch unasked."""
         if partition.state is State.RUNNING:
             self._stop_fetching(partition)
-            partition.end_due = bool(partition.waiting)
-            if not partition.end_due:
-                partition.state = State.ENDING
-                self._emit(m.End(partition.number, partition.epoch))
+            partition.state = State.ENDING
+            self._emit(m.End(partition.number, partition.epoch))
 
     def _halted(self, event: m.Halted, now: float) -> None:
         if self._current(event.partition, event.epoch) is not None and self.stop_deadline is None:
@@ -333,13 +338,10 @@ class Machine:
                 self._drain(partition)
 
     def _drain(self, partition: Partition) -> None:
-        if partition.state not in (State.DRAINED, State.ENDED):
-            unmark(partition)
         if partition.state in (State.RUNNING, State.ENDING):
             partition.state = State.DRAINING
-            partition.discard_waiting()
             self._emit(m.Drain(partition.number, partition.epoch))
-        elif partition.state not in _LEAVING:
+        elif partition.state in (State.LOCATING, State.POSITIONING):
             partition.state = State.DRAINED
 
     # ----------------------------------------------------------------------------------------- housekeeping
@@ -349,19 +351,15 @@ class Machine:
             partition = self._current(retry.partition, retry.epoch)
             if partition is not None and partition.state in (State.RUNNING, State.ENDING):
                 self._emit(retry)
-        for partition in self.starts.runnable(self.partitions.values()):
-            self._run(partition)
-        for partition, chunk in self.starts.turns(self.partitions.values()):
-            self._submit(partition, chunk)
         self._pause(now)
         if self.policy.reduces:
             self._ask(now)
         for partition in self.partitions.values():
-            if partition.end_due or (partition.at_end and (self.limit_reached or partition.met_limit)):
+            if partition.at_end and (self.limit_reached or partition.met_limit):
                 self._end(partition)
         due = self._due_at()
         if due is not None and due <= now:
-            self._emit(self.flusher.begin(self.partitions.values(), self.starts.lasting_mark, now))
+            self._emit(self.flusher.begin(self.partitions.values(), now))
         stopping = self.stop_deadline is not None and not self.finished
         if stopping and (self.drained(list(self.partitions)) or now >= (self.stop_deadline or 0.0)):
             self.finished = True
@@ -378,10 +376,13 @@ class Machine:
     def _ask(self, now: float) -> None:
         """Ask with None where nothing more of the partition is ready and the linger has passed, or the batch is old."""
         for partition in self.partitions.values():
-            at = self.flusher.ask_at(partition, self.budget.full, self._input_ready)
+            at = self._ask_at(partition)
             if at is not None and at <= now:
                 partition.asking = True
                 self._emit(m.Ask(partition.number, partition.epoch))
+
+    def _ask_at(self, partition: Partition) -> float | None:
+        return self.flusher.ask_at(partition, full=self.budget.full, input_ready=self._input_ready)
 
     def _pause(self, now: float) -> None:
         """Fetch what the budget allows to be fetched; end where open batches fill it and are all declined."""

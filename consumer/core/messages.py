@@ -280,12 +280,11 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Work on these records, but for the `condemned` (offset: reason), of which those `unread` are not even decoded."""
+    """Work on these records; `condemned` maps offsets to the reason why they are dead-lettered unworked."""
 
     chunk: Chunk
     epoch: int
     condemned: Mapping[int, str]
-    unread: Collection[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

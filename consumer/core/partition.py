@@ -8,22 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from consumer.core.history import History, Mark
+from consumer.core.history import History
 from consumer.core.item import Item
-from consumer.core.messages import Answered, Chunk, Worked
+from consumer.core.messages import Chunk
 from consumer.core.retry import Attempts
 
 
 class State(Enum):
-    """LOCATING → (POSITIONING) → READY → (MARKING) → RUNNING → DRAINING → DRAINED; in a bounded run ENDING → ENDED.
+    """LOCATING → (POSITIONING) → RUNNING → DRAINING → DRAINED; in a bounded run ENDING → ENDED as well.
 
     Back to LOCATING where what is not committed must be fetched again.
     """
 
     LOCATING = "locating"
     POSITIONING = "positioning"
-    READY = "ready"
-    MARKING = "marking"
     RUNNING = "running"
     DRAINING = "draining"
     DRAINED = "drained"
@@ -76,22 +74,10 @@ class Partition:
     commit_attempts: Attempts | None = None
     """Of the reducer's commit of the open batch."""
     condemned: dict[int, str] = field(default_factory=dict)
-    unread: set[int] = field(default_factory=set)
-    """Of those, the ones that are not even decoded."""
-    start: int | None = None
-    """Where to fetch from once it may run; None: the beginning."""
-    counted: bool = False
-    """This assignment is in the metadata's count of starts, or is not to be."""
-    mark: Mark | None = None
-    """To be committed with the offset, or by itself."""
-    waiting: deque[Chunk] = field(default_factory=deque)
-    """Single records that wait for their turn in a trial; they count as in work."""
     at_end: bool = False
     """The fetch position is at the partition's end (known in bounded runs only)."""
     met_limit: bool = False
     """The last checkpoint of a bounded run went through the worker here."""
-    end_due: bool = False
-    """A bounded run ends here once nothing waits any more."""
     paused: bool = True
     failing_at: int = -1
     """Where the client last failed to read, and how often in a row."""
@@ -103,11 +89,6 @@ class Partition:
     def held_bytes(self) -> int:
         """What this partition keeps in memory."""
         return self.raw_bytes + self.batch_bytes + self.finished_bytes
-
-    @property
-    def settled(self) -> bool:
-        """Whether it has nothing left to do or to publish."""
-        return self.state not in (State.DRAINING, State.ENDING) and not self.finished and self.mark is None
 
     @property
     def declined(self) -> bool:
@@ -132,35 +113,6 @@ class Partition:
         self.raw_bytes += chunk.size_bytes
         self.at_end = False
         return chunk
-
-    def one_by_one(self, chunk: Chunk) -> None:
-        """Let the records of what was delivered wait, each by itself."""
-        self.waiting.extend(cut(chunk, at, at + 1) for at in range(len(chunk.offsets)))
-
-    def discard_waiting(self) -> None:
-        """Those that wait are not worked on: not finished, so never committed."""
-        self.in_work -= len(self.waiting)
-        self.raw_bytes -= sum(chunk.size_bytes for chunk in self.waiting)
-        self.waiting.clear()
-
-    def worked(self, event: Worked, now: float) -> None:
-        """Take in what the work thread did."""
-        self.progressed_at = now
-        self.in_work -= event.processed
-        self.raw_bytes -= event.freed_bytes
-        self.finish(event.items, now)
-        if event.batch_messages and (event.items or not self.batch_messages):
-            self.batch_since = now
-        self.batch_messages, self.batch_bytes = event.batch_messages, event.batch_bytes
-        self.met_limit = self.met_limit or event.met_limit
-
-    def answered(self, event: Answered, now: float) -> None:
-        """The reducer has closed the open batch, or will not yet."""
-        self.asking = False
-        self.closing = self.batch_messages > 0 and not event.declined
-        if event.declined:
-            self.declined_at = self.batch_messages
-        self.batch_since = now
 
     def finish(self, items: Sequence[Item], now: float) -> None:
         """Move the items' offsets from delivered to finished.
@@ -196,7 +148,6 @@ class Partition:
             self.finished_messages -= max(1, len(item.outs))
             self.history = item.history
         self.committed = next_offset
-        self.condemned = {at: why for at, why in self.condemned.items() if at >= next_offset}
         self.oldest_finished = max(self.oldest_finished, since)
 
     def abandon(self) -> None:
@@ -204,8 +155,6 @@ class Partition:
         if self.delivered:
             self.position = self.delivered[0]
         self.delivered.clear()
-        self.waiting.clear()
-        self.end_due = False
         self.attempts.clear()
         self.commit_attempts = None
         self.in_work = self.raw_bytes = 0

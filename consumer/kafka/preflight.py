@@ -31,8 +31,14 @@ from consumer.settings import Settings
 MISSING_SECONDS = 5.0
 ALONE_SECONDS = 60.0
 REQUEST_SECONDS = 10.0
+COORDINATOR_SECONDS = 1.0
 DEFAULT_MAX_BYTES = 1_048_588
 """Kafka's default `max.message.bytes`, assumed where the topic's cannot be read."""
+_NO_COORDINATOR = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 _PASSING = frozenset(
     {
         KafkaError._TRANSPORT,
@@ -202,15 +208,23 @@ class Preflight:
         else:
             spec = OffsetSpec.earliest() if start.kind == "earliest" else OffsetSpec.latest()
             offsets = self._offsets(partitions, spec)
-        self._write(offsets)
+        if not self._write(offsets):
+            self._patience.pause(COORDINATOR_SECONDS)
+            self.start_group(partitions, partitioning)
 
-    def _write(self, offsets: dict[int, int]) -> None:
+    def _write(self, offsets: dict[int, int]) -> bool:
+        """False: there is no coordinator at the moment, and what was said of the group's offsets may not hold.
+
+        Right after a restart of the brokers a group with offsets was once said to have none (measured).
+        """
         failed = self.alter({number: (offset, "") for number, offset in offsets.items()})
         if failed is None:
             log.info("group starts", start=str(self._settings.start), offsets=offsets)
-            return
+            return True
+        if failed.code() in _NO_COORDINATOR:
+            return False
         if failed.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP) and self.committed(len(offsets)):
-            return  # another member was first
+            return True  # another member was first
         raise ConfigError(
             f"the start of group {self._settings.group_id} could not be written ({failed.name()}: {failed.str()}): "
             "stop its other members and start again"

@@ -270,7 +270,10 @@ class Pipeline:
     def members(self) -> list[str]:
         """The members of the group, as the broker sees it."""
         admin = AdminClient({"bootstrap.servers": self._bootstrap})
-        described = admin.describe_consumer_groups([self.names.group])[self.names.group].result()
+        try:
+            described = admin.describe_consumer_groups([self.names.group])[self.names.group].result()
+        except KafkaException as error:
+            return [f"not known yet: {error}"]
         return [member.client_id for member in described.members]
 
     def wait_until_done(self, seconds: float = 60) -> None:

@@ -148,6 +148,7 @@ def test_a_checkpoint_is_found_between_markers_aborted_records_and_what_is_none(
             broker,
             topics(input=0)._replace(input=names.input),
             start=f"checkpoint:{number}",
+            dlq__max_ratio=1,
             sequence__partitioning="modulo",
         )
         for number in numbers

@@ -44,8 +44,6 @@ class FakeRecord:
     epoch: int
     end_of_epoch: bool
     size: int
-    unread: bool = False
-    """Dead-lettered without being decoded: it tells nothing."""
 
     def partition(self) -> int:
         return self.number
@@ -104,8 +102,6 @@ class World:
         self.poison: set[tuple[int, int]] = set()
         self.reducer_declines = False
         self.dead_letter_limits = NO_LIMIT
-        self.marks_at_once = True
-        """Transactions that only count a start are committed before anything else happens."""
         self.fails: list[m.Fail] = []
         self.log: list[m.Command] = []
         self.start()
@@ -173,8 +169,6 @@ class World:
                 assert self.rebuild is None, "a transaction without a producer"
                 assert command.offsets, "an empty transaction"
                 self.transaction = command
-                if self.marks_at_once and not command.items:
-                    self.end_transaction(m.Outcome.COMMITTED)
             case m.Rebuild(numbers):
                 assert self.transaction is None
                 assert self.rebuild is None
@@ -185,11 +179,8 @@ class World:
                 self.finished = True
             case m.Stuck():
                 pass  # in the log
-            case m.Submit(chunk, epoch):
+            case m.Submit(chunk, epoch, _):
                 self._submit(chunk, epoch)
-                for record in self.logs[chunk.partition].records:
-                    if record.at in chunk.offsets:
-                        record.unread = record.at in command.unread
                 self.inbox.append(command)
             case _:
                 assert command.epoch == self.epochs.get(command.partition) or isinstance(command, m.Drop)
@@ -391,13 +382,8 @@ class World:
         """The broker makes it visible: every input record below the new offsets is accounted for exactly once."""
         for number, (next_offset, metadata) in transaction.offsets.items():
             log = self.logs[number]
-            outs = self.offsets_in(out for out in transaction.outs if out.partition == number)
-            if next_offset == log.committed:
-                assert not outs, "published and not committed"
-                assert unmarked(metadata) == unmarked(log.metadata), "a mark that changes more"
-                log.metadata = metadata
-                continue
             assert next_offset > (log.committed or 0), "a commit that goes backwards"
+            outs = self.offsets_in(out for out in transaction.outs if out.partition == number)
             inputs = [record.at for record in log.after(log.committed or 0) if record.at < next_offset]
             accounted = sorted(at for _, at in outs)
             must = [at for at in inputs if (number, at) not in self.filtered or at in accounted]
@@ -405,12 +391,12 @@ class World:
             assert inputs, "a commit that moves nothing"
             assert next_offset == inputs[-1] + 1, "a commit past the last record that was delivered"
             assert not {(number, at) for kind, at in outs if kind == "ok"} & self.poison
-            history = unmarked(log.metadata)
+            history = History.decode(log.metadata)
             for record in log.after(log.committed or 0)[: len(inputs)]:
                 dead = ("dead", record.at) in outs
                 history = after(history, record, dead=dead)
                 assert not (dead and self.dead_letter_limits.refuses(history)), "one dead letter too many"
-            assert unmarked(metadata) == history, "the metadata is not of what is committed with it"
+            assert History.decode(metadata) == history, "the metadata is not of what is committed with it"
             log.published += outs
             log.committed, log.metadata = next_offset, metadata
         assert {out.partition for out in transaction.outs} <= set(transaction.offsets)
@@ -472,10 +458,6 @@ class World:
 
     def stop(self, seconds: float = 5.0) -> None:
         self.handle(m.Stop(self.now + seconds))
-
-
-def unmarked(metadata: str) -> History:
-    return History.decode(metadata).marked((0, None))
 
 
 def running(world: World, number: int) -> bool:

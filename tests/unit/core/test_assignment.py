@@ -25,15 +25,10 @@ def worked(world: World, records: int = 3) -> World:
     return world
 
 
-COMMITTED = m.TransactionEnded(m.Outcome.COMMITTED)
-
-
-def test_an_assigned_partition_is_located_its_start_is_counted_and_then_it_is_sought_and_fetched() -> None:
+def test_an_assigned_partition_is_located_sought_and_then_fetched() -> None:
     world = World(partitions=1)
     assert world.machine.handle(m.Assigned([0]), 0.0) == [m.Locate(0, 1)]
-    counted = m.Transact([], {0: (42, History(starts=1).encode())}, [])
-    assert world.machine.handle(m.Located(0, 1, 42, ""), 0.0) == [counted]
-    assert world.machine.handle(COMMITTED, 0.0) == [m.Open(0, 1, History()), m.Seek(0, 42), m.Resume([0])]
+    assert world.machine.handle(m.Located(0, 1, 42, ""), 0.0) == [m.Open(0, 1, History()), m.Seek(0, 42), m.Resume([0])]
 
 
 def test_a_partition_without_an_offset_starts_at_its_beginning() -> None:
@@ -50,9 +45,7 @@ def test_a_reducer_that_keeps_its_own_progress_decides_where_to_start(wanted: in
     assert world.machine.handle(m.Located(0, 1, 42, known.encode()), 0.0) == [m.Position(0, 1)]
     assert world.machine.handle(m.Positioned(0, 9, 1), 0.0) == [], "an old epoch"
     history = known if start == 42 else known.afresh()
-    (counted,) = world.machine.handle(m.Positioned(0, 1, wanted), 0.0)
-    assert counted == m.Transact([], {0: (42, known.marked((1, None)).encode())}, []), "what is committed stays so"
-    assert world.machine.handle(COMMITTED, 0.0)[:2] == [m.Open(0, 1, history), m.Seek(0, start)]
+    assert world.machine.handle(m.Positioned(0, 1, wanted), 0.0)[:2] == [m.Open(0, 1, history), m.Seek(0, start)]
     assert world.machine.handle(m.Positioned(0, 1, 5), 0.0) == [], "once"
 
 

@@ -13,7 +13,7 @@ from consumer.core import messages as m
 from consumer.core.partition import State
 from consumer.limits import CaughtUp, EndOfEpoch, Limits, MaxCheckpoint
 from consumer.partitioning import Partitioning
-from tests.unit.core.model import POLICY, FakeRecord, World, unmarked
+from tests.unit.core.model import POLICY, FakeRecord, World
 
 PARTITIONS = 3
 MODULO, UNKNOWN = Partitioning.parse("modulo"), Partitioning.parse("unknown")
@@ -49,8 +49,6 @@ def run(world: World, turns: int = 300, *, noise: Any = None) -> None:
         if world.finished:  # fenced twice: the supervisor starts another
             world.fails = []
             world.restart()
-            for log in world.logs.values():  # nobody died of a record, or one would be written off unread
-                log.metadata = unmarked(log.metadata).encode()
             world.assign(*range(PARTITIONS))
         world.turn()
     assert sorted(world.machine.ended) == list(range(PARTITIONS)), "it does not end"

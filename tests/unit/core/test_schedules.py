@@ -51,9 +51,7 @@ class Schedules(RuleBasedStateMachine):
         self.world.assign(*range(PARTITIONS))
 
     def make_world(self, policy: Policy, seed: int) -> World:
-        world = World(policy, PARTITIONS, seed)
-        world.marks_at_once = bool(seed % 2)
-        return world
+        return World(policy, PARTITIONS, seed)
 
     # ------------------------------------------------------------------------------------------- input
 
