@@ -193,6 +193,11 @@ class Preflight:
         settings = self._settings
         if self.committed(partitions):
             return
+        # Asked twice: right after a restart of the brokers a group with offsets was once said to have none (measured),
+        # and starting it anew would repeat everything.
+        self._patience.pause(COORDINATOR_SECONDS)
+        if self.committed(partitions):
+            return
         start = settings.start
         if start.kind == "fail":
             raise ConfigError(
@@ -213,10 +218,7 @@ class Preflight:
             self.start_group(partitions, partitioning)
 
     def _write(self, offsets: dict[int, int]) -> bool:
-        """False: there is no coordinator at the moment, and what was said of the group's offsets may not hold.
-
-        Right after a restart of the brokers a group with offsets was once said to have none (measured).
-        """
+        """False: there is no coordinator at the moment, and what was said of the group's offsets may not hold."""
         failed = self.alter({number: (offset, "") for number, offset in offsets.items()})
         if failed is None:
             log.info("group starts", start=str(self._settings.start), offsets=offsets)
