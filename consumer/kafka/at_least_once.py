@@ -1,13 +1,9 @@
-"""`at_least_once`: an idempotent producer, flush, then the commit. The same steps as a transaction, without one.
-
-The commit is made on a thread of its own: it has no timeout, and with the brokers gone it does not return.
-"""
+"""`at_least_once`: an idempotent producer, flush, then the commit. The same steps as a transaction, without one."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -21,13 +17,13 @@ from consumer.records import OutRecord
 
 
 class AtLeastOnce:
-    """Publishes records, waits until every one is delivered, then commits the offsets by `commit`."""
+    """Publishes records, waits until every one is delivered, then commits the offsets by `commit` (`Source.commit`)."""
 
     def __init__(
         self,
         make: Callable[[Callable[..., None]], Producer],
         topic: str,
-        commit: Callable[[list[TopicPartition]], None],
+        commit: Callable[[list[TopicPartition]], Callable[[float], bool]],
         timeout_seconds: float,
     ) -> None:
         self._make = make
@@ -41,8 +37,7 @@ class AtLeastOnce:
         self._failures: list[KafkaError] = []
         self._started = self._deadline = 0.0
         self._current: Callable[[Producer, float], Result] | None = None
-        self._caller = ThreadPoolExecutor(1, "commit")
-        self._call: Future[None] | None = None
+        self._committed: Callable[[float], bool] | None = None
 
     @property
     def busy(self) -> bool:
@@ -82,10 +77,6 @@ class AtLeastOnce:
         """Drop the producer without waiting."""
         producer, self._producer = self._producer, None
         self._current = None
-        if self._call is not None and not self._call.done():  # left behind, with its thread
-            self._caller.shutdown(wait=False)
-            self._caller = ThreadPoolExecutor(1, "commit")
-        self._call = None
         if producer is not None:
             producer.purge()
 
@@ -121,20 +112,22 @@ class AtLeastOnce:
             return self._late(f"{left} records were not delivered in time")
         self._point("after-flush")
         offsets = [TopicPartition(self._topic, at, offset, text) for at, (offset, text) in self._offsets.items()]
-        self._call = self._caller.submit(self._commit, offsets)
+        try:
+            self._committed = self._commit(offsets)
+        except KafkaException as error:
+            return self._fail(Step.OFFSETS, error.args[0])
         self._current = self._await_commit
         return None
 
     def _await_commit(self, producer: Producer, seconds: float) -> Result:
-        assert self._call is not None
+        assert self._committed is not None
         try:
-            self._call.result(seconds)
-        except TimeoutError:
-            # Unknown: it may still arrive, and must not be taken for the answer to the next one.
-            late = time.monotonic() > self._deadline
-            return self._end(self._ended(Outcome.UNKNOWN, "the commit was not answered in time")) if late else None
+            committed = self._committed(seconds)
         except KafkaException as error:
             return self._fail(Step.OFFSETS, error.args[0])
+        if not committed:  # in the end it is unknown: it may still arrive
+            late = time.monotonic() > self._deadline
+            return self._end(self._ended(Outcome.UNKNOWN, "the commit was not answered in time")) if late else None
         self._point("after-commit")
         return self._end(self._ended(Outcome.COMMITTED, ""))
 

@@ -69,11 +69,17 @@ class Source:
         """Not fetched any more since an offset was out of range, perhaps the 0 of `_assign`: a seek is refused for ever
         (`_STATE`, measured), only a new assignment helps."""
         self._repeats = RateLimited(log, 10.0)
+        self._called_back = False
+        """Inside a rebalance callback, where nothing polls."""
+        self._commit: dict[int, int] = {}
+        self._answers: list[KafkaError | None] = []
+        """To the commit of `_commit`, by partition."""
         self._consumer: Consumer = make_client(
             Consumer,
             conf,
             logging.getLogger("librdkafka"),
             error_cb=self._on_error,
+            on_commit=self._on_commit,
         )
 
     def join(self) -> None:
@@ -246,11 +252,27 @@ class Source:
         found = self._consumer.position([TopicPartition(self._topic, number) for number in partitions])
         return {at.partition: at.offset for at in found if at.offset >= 0}
 
-    def commit(self, offsets: list[TopicPartition]) -> None:
-        """Commit outside a transaction, and wait for the answer without limit; from any thread."""
-        for partition in self._consumer.commit(offsets=offsets, asynchronous=False):
-            if partition.error:
-                raise KafkaException(partition.error)
+    def commit(self, offsets: list[TopicPartition]) -> Callable[[float], bool]:
+        """Start to commit outside a transaction. What is returned tells whether that is done, and waits up to so long.
+
+        It raises KafkaException where the commit is refused. The answer comes with `poll`; in a rebalance callback the
+        coordinator is asked what is committed: it takes a client's requests in order. A synchronous commit has no
+        deadline, and every other call on this consumer waits for it, from whatever thread (confluent-kafka 2.16.1).
+        """
+        self._commit = {at.partition: at.offset for at in offsets}
+        self._answers = []
+        self._consumer.commit(offsets=offsets, asynchronous=True)
+        return self._committed
+
+    def _committed(self, seconds: float) -> bool:
+        if self._answers:
+            if self._answers[0] is not None:
+                raise KafkaException(self._answers[0])
+            return True
+        if not self._called_back:
+            return False
+        found = self.locate(list(self._commit), max(0.1, seconds))
+        return {number: offset for number, (offset, _) in found.items()} == self._commit
 
     def abandon(self) -> None:
         """Leave the group without asking anyone what to finish: after a failure there is nothing to finish."""
@@ -290,6 +312,10 @@ class Source:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._guard(lambda: self._rebalances.lost([partition.partition for partition in partitions]))
 
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        if {at.partition: at.offset for at in partitions} == self._commit:  # else a late answer to one before
+            self._answers.append(error or next((at.error for at in partitions if at.error), None))
+
     def _on_error(self, error: KafkaError) -> None:
         self._guard(self._client_error, error)
 
@@ -301,10 +327,13 @@ class Source:
     def _guard(self, body: Callable[..., None], *args: Any) -> None:
         if self._abandoned:
             return
+        self._called_back = True
         try:
             body(*args)
         except BaseException as error:  # noqa: BLE001 raised again by poll: in a callback it would lose records
             self._error = self._error or error
+        finally:
+            self._called_back = False
 
 
 def cause(error: KafkaError) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumer.core.messages import EndReached, FetchFailed, OutOfRange
 from consumer.kafka.conf import consumer_conf
@@ -80,3 +80,62 @@ def test_the_end_and_an_offset_out_of_range_hide_nothing(source: Source) -> None
 def test_an_error_of_no_partition_is_in_the_log_alone(source: Source, caplog: pytest.LogCaptureFixture) -> None:
     assert sorted_by(source, FakeMessage(-1, -1001, KafkaError._TRANSPORT)) == ({}, [])
     assert [line.getMessage() for line in caplog.records] == ["fetch failed"]
+
+
+class FakeCommits:
+    """Instead of the client, which would wait for the brokers of a commit when it is collected."""
+
+    def __init__(self) -> None:
+        self.asynchronous: list[bool] = []
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        self.asynchronous.append(asynchronous)
+
+
+def at(offset: int) -> list[TopicPartition]:
+    return [TopicPartition("in", 3, offset)]
+
+
+@pytest.fixture
+def committing(source: Source, monkeypatch: pytest.MonkeyPatch) -> Source:
+    monkeypatch.setattr(source, "_consumer", FakeCommits())
+    return source
+
+
+def test_a_late_answer_to_an_earlier_commit_is_not_taken_for_this_ones(committing: Source) -> None:
+    committing.commit(at(7))
+    committed = committing.commit(at(9))
+    committing._on_commit(None, at(7))
+    assert not committed(0.0)
+    committing._on_commit(None, at(9))
+    assert committed(0.0)
+
+
+def test_a_commit_that_is_refused_raises(committing: Source) -> None:
+    committed = committing.commit(at(7))
+    committing._on_commit(KafkaError(KafkaError.ILLEGAL_GENERATION), at(7))
+    with pytest.raises(KafkaException, match="ILLEGAL_GENERATION"):
+        committed(0.0)
+
+
+def test_in_a_rebalance_callback_the_coordinator_is_asked_what_is_committed(
+    committing: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {3: (6, "")}
+    monkeypatch.setattr(committing, "locate", lambda numbers, seconds: {number: there[number] for number in numbers})
+    committed = committing.commit(at(7))
+    seen = []
+
+    def inside() -> None:
+        seen.append(committed(0.0))
+        there[3] = (7, "")
+        seen.append(committed(0.0))
+
+    committing._guard(inside)
+    assert seen == [False, True]
+    assert not committed(0.0)
+
+
+def test_no_commit_is_synchronous(committing: Source) -> None:
+    committing.commit(at(7))
+    assert committing._consumer.asynchronous == [True]  # type: ignore[attr-defined]
