@@ -171,16 +171,16 @@ class Supervisor:
             if child.restart_at is not None and now >= child.restart_at:
                 self._start(child)
         pipes: dict[Any, Child] = {child.pipe: child for child in self._children() if child.pipe is not None}
-        sentinels: dict[Any, Child] = {
-            child.process.sentinel: child for child in self._children() if child.process is not None
-        }
+        sentinels = [child.process.sentinel for child in self._children() if child.process is not None]
         ready = set(wait([*pipes, *sentinels, self._wake_read], self._timeout(now)))
         if self._wake_read in ready:
             self._wake_read.recv_bytes()
         for pipe in ready.intersection(pipes):
             self._hear(pipes[pipe])
-        for sentinel in ready.intersection(sentinels):
-            self._bury(sentinels[sentinel])
+        for child in self._children():
+            # Asked of the system: processes that user code forked keep the sentinel of a member that died open.
+            if child.process is not None and child.process.exitcode is not None:
+                self._bury(child)
         for pool in self.pools:
             self._coordinate(pool)
         if self._kill_at is None:

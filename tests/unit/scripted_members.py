@@ -81,6 +81,18 @@ def dies(spec: Spec, pipe: Connection) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def forks_and_dies_once(spec: Spec, pipe: Connection) -> None:
+    """Leaves a process that holds everything it had open, and is well once it was started again."""
+    if not spec.patient:
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        (Path(str(spec.settings)) / "left").write_text(str(child))
+        os._exit(1)
+    obedient(spec, pipe)
+
+
 def dies_once(spec: Spec, pipe: Connection) -> None:
     """Ends with an unexpected error, and is well after that; leaves its spec where the test finds it."""
     mark = Path(str(spec.settings)) / f"patient-{spec.patient}"

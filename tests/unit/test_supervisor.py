@@ -119,6 +119,16 @@ def test_a_member_started_again_waits_for_brokers_without_limit(tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["patient-False", "patient-True"]
 
 
+def test_a_dead_member_is_noticed_though_a_process_that_it_forked_lives_on(tmp_path: Path) -> None:
+    run = Running(pool("forks_and_dies_once", settings=tmp_path))
+    try:
+        run.until_heard()
+    finally:
+        os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
+        run.supervisor.stop()
+        run.end()
+
+
 @pytest.mark.parametrize(
     ("part", "call_seconds", "why", "where"),
     [
