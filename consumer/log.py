@@ -22,6 +22,8 @@ __all__ = ["Logger", "RateLimited", "configure", "get_logger", "printable"]
 _LONGEST_TEXT = 2_000
 """Characters of one value; more is cut, so that no log line becomes a payload."""
 
+_MOST_KEYS = 1_000
+
 _COLOURS = {"INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
 
 
@@ -70,6 +72,8 @@ class RateLimited:
         if now - said_at < self._seconds:
             self._said[event, key] = (said_at, left_out + 1)
             return
+        if len(self._said) >= _MOST_KEYS:  # keys may hold texts of exceptions, each another one
+            self._said.clear()
         self._said[event, key] = (now, 0)
         self._logger.warning(event, **fields, **({"left_out": left_out} if left_out else {}))
 

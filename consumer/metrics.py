@@ -51,7 +51,9 @@ TABLE: dict[str, Metric] = {
     "dead_letters_total": Metric("Records written to the dead-letter topic, by class of error.", ("error",)),
     "retries_total": Metric("Calls of user code that were repeated after an error."),
     "transactions_total": Metric("Transactions, by how they ended.", ("outcome",)),
-    "transaction_errors_total": Metric("Errors of the client in transactions, by its name.", ("error",)),
+    "transaction_errors_total": Metric(
+        "Transactions that failed, by the client's error; none: another reason.", ("error",)
+    ),
     "transaction_seconds": Metric("From the begin of a transaction to its end.", buckets=_COMMIT),
     "batch_records": Metric("Input records that one transaction commits.", buckets=_RECORDS),
     "processing_seconds": Metric("One call of process_checkpoint.", buckets=_FAST),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -12,6 +13,9 @@ from consumer.core.machine import Machine
 from consumer.core.messages import Chunk, Failed, FailureKind, Outcome, Stuck, Transact, TransactionEnded
 from consumer.metrics import Metrics, Series
 from consumer.work.report import Tally
+
+_CLIENT_ERROR = re.compile(r"\w+: (_?[A-Z][A-Z0-9_]*): ")
+"""How a sink begins what it says of an error: step and name. All else may be another text every time: no label."""
 
 
 class Telemetry:
@@ -63,7 +67,8 @@ class Telemetry:
                     self._metrics.observe("record_age_seconds", max(0.0, (now_ms - item.timestamp_ms) / 1000))
             self._items = ()
         else:
-            self._metrics.inc("transaction_errors_total", error=result.error.partition(":")[0] or "unknown")
+            named = _CLIENT_ERROR.match(result.error)
+            self._metrics.inc("transaction_errors_total", error=named[1] if named else "none")
 
     def rebalance(self, kind: str) -> None:
         """The assignment changed."""

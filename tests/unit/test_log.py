@@ -202,3 +202,10 @@ def test_repeated_warnings_are_counted() -> None:
         (2, None),
         (1, 1),
     ]
+
+
+def test_texts_that_are_never_the_same_do_not_fill_the_memory() -> None:
+    limited = RateLimited(Logger(logging.getLogger("x")), 10, clock=lambda: 0.0)
+    for number in range(5_000):
+        limited.warning("checkpoint failed", key=f"no row {number}")
+    assert len(limited._said) <= 1_000
