@@ -79,8 +79,15 @@ class Reducing:
         return True
 
     def start_offset(self, partition: int) -> int | None:
-        """Where the sink wants the partition to start."""
-        return self._reducer.start_offset(self._job.context.input_topic, partition)
+        """Where the sink wants the partition to start; PolicyStop for what is no offset: Kafka's -1 is the end."""
+        topic = self._job.context.input_topic
+        offset = self._reducer.start_offset(topic, partition)
+        if offset is not None and (type(offset) is not int or offset < 0):
+            raise PolicyStop(
+                f"start_offset of {type(self._reducer).__name__} says {offset!r} for {topic}/{partition}: nothing was "
+                "skipped: let it return the next offset, from 0 up, or None for the committed one"
+            )
+        return offset
 
     def close(self) -> None:
         """Let the threads end; a commit that still runs is not waited for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -513,6 +513,21 @@ def test_start_offset_is_asked_on_the_work_thread() -> None:
         shop.post(m.Position(3, 5), m.Position(4, 6))
         assert shop.until(m.Positioned) == m.Positioned(3, 5, 17)
         assert shop.until(m.Positioned) == m.Positioned(4, 6, None)
+
+
+@pytest.mark.parametrize("offset", [-1, 1.0, "5", True])
+def test_a_start_that_is_no_offset_stops_the_member(offset: Any) -> None:
+    """Kafka takes -1 for the end: all that is there would be skipped in silence."""
+
+    class Sink(Listener):
+        def start_offset(self, topic: str, partition: int) -> int | None:
+            return cast(int, offset)
+
+    with Shop(Plain(), Sink()) as shop:
+        shop.post(m.Position(3, 5))
+        broken = shop.until(Broken).error
+    assert isinstance(broken, PolicyStop)
+    assert str(broken).startswith(f"start_offset of Sink says {offset!r} for in/3: nothing was skipped")
 
 
 def test_the_end_of_an_epoch_travels_with_the_batch() -> None:
