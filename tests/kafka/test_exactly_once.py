@@ -150,3 +150,23 @@ def test_at_least_once_loses_nothing_to_a_kill(pipeline: PipelineFactory, capsys
             print(f"\nat least once: {report.repeated} of {RECORDS} records repeated after {len(kills)} kills")
 
     together(killed, made)
+
+
+def test_of_two_processes_with_one_identity_one_ends_with_exit_code_4(pipeline: PipelineFactory) -> None:
+    one = pipeline("consumer")
+    one.feed(500)
+    first = one.start("same")
+    eventually(lambda: sum(one.committed().values()) > 200, "the work has begun")
+    runs = [first, one.start("same")]
+
+    def ended() -> list[int]:
+        one.feed(50)  # a fence is met by those who publish
+        return [code for run in runs if (code := run.process.poll()) is not None]
+
+    assert eventually(ended, "one gives way") == [4], "a restart would fence the other one again"
+    (left,) = [run for run in runs if run.process.poll() is None]
+    (gone,) = [run for run in runs if run is not left]
+    assert "CONSUMER_INSTANCE_ID" in gone.tail()
+    one.wait_until_done()
+    left.stop()
+    one.judge()
