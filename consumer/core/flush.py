@@ -77,10 +77,9 @@ class Flusher:
     linger_until: float = 0.0
     started_at: float = 0.0
 
-    @property
-    def publishing(self) -> bool:
-        """A transaction is under way, or one that failed is sent again."""
-        return self.phase is not Phase.IDLE or self.failures > 0
+    def publishing(self, partitions: Iterable[Partition]) -> bool:
+        """A transaction is under way, or one that failed is sent again: there is something to send."""
+        return self.phase is not Phase.IDLE or (self.failures > 0 and any(p.finished for p in partitions))
 
     def due_at(self, partitions: Iterable[Partition], *, idle_at: float | None, urgent: bool) -> float | None:
         """The time from which a transaction may begin (it may lie in the past); None: nothing to publish.

@@ -193,7 +193,7 @@ class Machine:
 
     def _reach(self, event: m.Reach, now: float) -> None:
         """What stands still for no reason is helped, in the end by leaving it to another process."""
-        excused = self.partitions if self.flusher.publishing else self.retries.waiting()
+        excused = self.partitions if self.flusher.publishing(self.partitions.values()) else self.retries.waiting()
         for stuck in self.progress.stuck(self.partitions.values(), event, excused, now):
             partition, remedy = stuck.partition, stuck.remedy
             self._emit(m.Stuck(partition.number, partition.position, remedy.value, stuck.why))

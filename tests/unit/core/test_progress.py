@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from random import Random
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 
 from consumer.core import faults
 from consumer.core import messages as m
+from consumer.core.item import Item
+from consumer.core.machine import Machine
 from consumer.core.partition import State
 from consumer.errors import ExitCode
+from consumer.records import Record
 from tests.unit.core.model import POLICY, World, running
 
 STUCK = POLICY.stuck_seconds
@@ -197,6 +201,34 @@ def test_three_errors_at_one_offset_pause_the_partition_and_the_others_go_on() -
         world.turn()
     assert world.logs[1].committed == 3
     assert world.fetch[0].paused
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [m.TransactionEnded(m.Outcome.ABORTED, "its partitions were given back"), m.Revoked([0])],
+        [m.TransactionEnded(m.Outcome.UNKNOWN, "it was committed"), m.Settled({0: 1})],
+    ],
+)
+def test_a_transaction_that_failed_and_is_not_sent_again_excuses_nothing(ends: list[m.Event]) -> None:
+    machine, now = Machine(POLICY, Random(0)), 100.0
+    for located in machine.handle(m.Assigned([0, 1]), now):
+        assert isinstance(located, m.Locate)
+        machine.handle(m.Located(located.partition, located.epoch, 0, ""), now)
+    machine.handle(m.Records([m.Chunk(0, [cast(Record, Blank())], [0], 1)]), now)
+    commands = machine.handle(m.Worked(0, machine.partitions[0].epoch, [Item(0, 0, 1, [], 0)], 1, 1), now)
+    assert any(isinstance(command, m.Transact) for command in commands)
+    for event in ends:
+        machine.handle(event, now + 1)
+
+    said = [command for after in range(10) for command in machine.handle(m.Reach({1}, False), now + after * STUCK)]
+
+    assert "seek" in remedies(said)
+
+
+class Blank:
+    def value(self) -> bytes:
+        return b"x"
 
 
 def test_it_is_tried_again_with_backoff_and_one_success_ends_it() -> None:
