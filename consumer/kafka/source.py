@@ -283,7 +283,8 @@ class Source:
         """Leave the group.
 
         Unsubscribed first: a classic member that owns nothing would only end (librdkafka 2.16, measured), and the
-        others would wait for it until its session is over.
+        others would wait for it until its session is over. What a callback raised meanwhile is raised, unless it is
+        abandoned: a member that joins again must not go on without its work thread.
         """
         try:
             self._consumer.unsubscribe()
@@ -291,6 +292,8 @@ class Source:
             if error.args[0].code() != KafkaError._FATAL:  # one that failed for good is no member any more
                 raise
         self._consumer.close()
+        if not self._abandoned:
+            self._raise()
 
     # ---------------------------------------------------------------------------------------------- callbacks
 

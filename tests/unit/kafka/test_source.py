@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumer.core.messages import EndReached, FetchFailed, OutOfRange
+from consumer.errors import PolicyStop
 from consumer.kafka.conf import consumer_conf
 from consumer.kafka.source import Source
 from consumer.settings import load_settings
@@ -139,3 +140,20 @@ def test_in_a_rebalance_callback_the_coordinator_is_asked_what_is_committed(
 def test_no_commit_is_synchronous(committing: Source) -> None:
     committing.commit(at(7))
     assert committing._consumer.asynchronous == [True]  # type: ignore[attr-defined]
+
+
+def test_what_ends_the_member_while_it_leaves_is_not_lost(source: Source) -> None:
+    """As where it leaves to join again, and gives its partitions back in there."""
+
+    source._guard(broken, [0])  # what the client calls within `close`
+    with pytest.raises(PolicyStop, match="the work thread has ended"):
+        source.close()
+
+
+def test_a_failure_is_not_replaced_by_another_one_while_leaving(source: Source) -> None:
+    source._guard(broken, [0])
+    source.abandon()
+
+
+def broken(partitions: Sequence[int]) -> None:
+    raise PolicyStop("the work thread has ended")
