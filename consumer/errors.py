@@ -4,6 +4,7 @@
     ├── TransientError     retried until CONSUMER_RETRY__MAX_ELAPSED_SECONDS, never dead-lettered
     ├── PermanentError     a dead letter at once
     │   ├── DecodeError        the input is not a checkpoint
+    │   ├── ProcessKilled      the process died of it, again and again (never raised: dead letters say so)
     │   └── SchemaViolation    the output does not fit its Avro schema
     └── Stop               ends the member; `.exit_code` says why
         ├── ConfigError    2: settings, authorisation, a missing topic, an incompatible schema
@@ -25,6 +26,7 @@ __all__ = [
     "Fenced",
     "PermanentError",
     "PolicyStop",
+    "ProcessKilled",
     "SchemaViolation",
     "Stop",
     "TransientError",
@@ -55,6 +57,10 @@ class PermanentError(ConsumerError):
 
 class DecodeError(PermanentError):
     """The input record is not a checkpoint of any known dialect."""
+
+
+class ProcessKilled(PermanentError):
+    """The process that worked on this checkpoint died, again and again. Never raised: its dead letter says so."""
 
 
 class SchemaViolation(PermanentError):

@@ -60,7 +60,8 @@ class Telemetry:
         self._metrics.observe("transaction_seconds", result.seconds)
         if result.outcome is Outcome.COMMITTED:
             self._metrics.inc("messages_published_total", self._outs)
-            self._metrics.observe("batch_records", sum(item.records for item in self._items))
+            if self._items:
+                self._metrics.observe("batch_records", sum(item.records for item in self._items))
             now_ms = time.time() * 1000
             for item in self._items:
                 if item.timestamp_ms >= 0:

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import hashlib
 import io
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -194,6 +195,18 @@ class NeedsDatabase(PickyWorker):
     def process_checkpoint(self, checkpoint: CheckpointHeader) -> list[Row] | Row | None:
         if self.away.exists():
             raise TransientError("the database is away")
+        return super().process_checkpoint(checkpoint)
+
+
+class KilledByOne(PickyWorker):
+    """Checkpoint `number` kills the process, as a crash in a native library or the kernel's memory killer would."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def process_checkpoint(self, checkpoint: CheckpointHeader) -> list[Row] | Row | None:
+        if checkpoint.summary.sequence_number == self.number:
+            signal.raise_signal(signal.SIGSEGV)
         return super().process_checkpoint(checkpoint)
 
 

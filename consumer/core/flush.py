@@ -17,6 +17,7 @@ from enum import Enum
 from itertools import islice
 from random import Random
 
+from consumer.core.history import Mark
 from consumer.core.item import Item
 from consumer.core.messages import Outcome, Transact
 from consumer.core.partition import Partition, State
@@ -39,6 +40,7 @@ class Taken:
     epoch: int
     items: int
     next_offset: int
+    mark: Mark
 
 
 @dataclass(slots=True)
@@ -77,17 +79,28 @@ class Flusher:
     linger_until: float = 0.0
     started_at: float = 0.0
 
+    @property
+    def only_marks(self) -> bool:
+        """The transaction under way publishes nothing."""
+        return not any(taken.items for taken in self.taken.values())
+
     def publishing(self, partitions: Iterable[Partition]) -> bool:
         """A transaction is under way, or one that failed is sent again: there is something to send."""
-        return self.phase is not Phase.IDLE or (self.failures > 0 and any(p.finished for p in partitions))
+        to_send = any(partition.finished or partition.mark is not None for partition in partitions)
+        return self.phase is not Phase.IDLE or (self.failures > 0 and to_send)
 
     def due_at(self, partitions: Iterable[Partition], *, idle_at: float | None, urgent: bool) -> float | None:
         """The time from which a transaction may begin (it may lie in the past); None: nothing to publish.
 
         `idle_at`: from when on no more is to be expected; None: more input is ready.
         """
+        if self.phase is not Phase.IDLE:
+            return None
+        partitions = list(partitions)
         pending = [partition for partition in partitions if partition.finished]
-        if not pending or self.phase is not Phase.IDLE:
+        if any(partition.mark is not None for partition in partitions) and not self.narrow:
+            return self.not_before
+        if not pending:
             return None
         messages = sum(partition.finished_messages for partition in pending)
         size = sum(partition.finished_bytes for partition in pending)
@@ -98,7 +111,7 @@ class Flusher:
             at = min(at, max(idle_at, self.linger_until))
         return max(self.not_before, at)
 
-    def ask_at(self, partition: Partition, *, full: bool, input_ready: bool) -> float | None:
+    def ask_at(self, partition: Partition, full: bool, input_ready: bool) -> float | None:
         """The time from which the reducer is to be asked about the partition's open batch; None: not now.
 
         `full`: the memory budget is; `input_ready`: more input is ready, of whatever partition.
@@ -119,7 +132,7 @@ class Flusher:
         return min(at, max(quiet, self.linger_until))
 
     def begin(self, partitions: Iterable[Partition], now: float) -> Transact:
-        """Take finished items of all partitions, whole items only, up to the limits."""
+        """Take finished items of all partitions, whole items only, up to the limits, and the marks to be written."""
         outs: list[OutRecord] = []
         taken: list[Item] = []
         offsets: dict[int, tuple[int, str]] = {}
@@ -136,16 +149,18 @@ class Flusher:
                 messages += max(1, len(item.outs))
                 size += item.size_bytes
                 items += 1
-            if items:
-                last = taken[-1]
-                offsets[partition.number] = (last.last + 1, last.history.encode())
-                self.taken[partition.number] = Taken(partition.epoch, items, last.last + 1)
+            if items or partition.mark is not None:
+                mark = partition.mark or Mark()
+                history = taken[-1].history if items else partition.history
+                next_offset = taken[-1].last + 1 if items else partition.next_offset
+                offsets[partition.number] = (next_offset, history.marked(mark).encode())
+                self.taken[partition.number] = Taken(partition.epoch, items, next_offset, mark)
         self.phase = Phase.SENDING
         self.started_at = now
         return Transact(outs, offsets, taken)
 
     def _candidates(self, partitions: Iterable[Partition]) -> list[Partition]:
-        pending = [partition for partition in partitions if partition.finished]
+        pending = [partition for partition in partitions if partition.finished or partition.mark is not None]
         if self.narrow:
             return [partition for partition in pending if partition.number in self.narrow][:1]
         return sorted(pending, key=lambda partition: partition.oldest_finished)
@@ -154,7 +169,8 @@ class Flusher:
         """The transaction is visible: forget its items; returns the partitions that moved."""
         self.phase = Phase.IDLE
         self.failures = self.fences = 0
-        self.linger_until = now + max(self.policy.linger_seconds, now - self.started_at)
+        if not self.only_marks:
+            self.linger_until = now + max(self.policy.linger_seconds, now - self.started_at)
         moved = self._owned(partitions)
         for partition in moved:
             self._settle(partition)
@@ -177,19 +193,25 @@ class Flusher:
             alone = len(self.taken) == 1
             for partition in self._owned(partitions):
                 items = self.taken[partition.number].items
+                if not items:
+                    continue
                 self.narrow[partition.number] = Suspects(items, max(1, items // 2) if alone else items)
         return True
 
     def settled(
         self, partitions: Mapping[int, Partition], committed: Mapping[int, int | None]
     ) -> tuple[list[Partition], list[Partition]]:
-        """The committed offsets decide; returns (partitions that moved, partitions whose offsets fit neither way)."""
+        """The committed offsets decide; returns (those that moved, those of which they do not tell)."""
         moved, lost = [], []
         for partition in self._owned(partitions):
-            found = committed.get(partition.number)
-            if found == self.taken[partition.number].next_offset:
+            found, taken = committed.get(partition.number), self.taken[partition.number]
+            if taken.items and found == taken.next_offset:
                 self._settle(partition)
                 moved.append(partition)
+            elif not taken.items:  # the worse of what the metadata may say holds until it is located
+                worse = max(taken.mark, partition.history.mark, key=lambda it: (it.process > 0, it.suspect is not None))
+                partition.history = partition.history.marked(worse)
+                lost.append(partition)
             elif found != partition.committed:
                 lost.append(partition)
         self.phase = Phase.IDLE
@@ -217,6 +239,7 @@ class Flusher:
     def _settle(self, partition: Partition) -> None:
         taken = self.taken[partition.number]
         partition.commit(taken.items, taken.next_offset, self.started_at)
+        partition.history = partition.history.marked(taken.mark)
         suspects = self.narrow.get(partition.number)
         if suspects is not None:
             suspects.items -= taken.items

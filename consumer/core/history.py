@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-__all__ = ["RATIO_RECORDS", "SEEN_NUMBERS", "DeadLetterLimits", "History", "mark"]
+__all__ = ["RATIO_RECORDS", "SEEN_NUMBERS", "DeadLetterLimits", "History", "Mark", "mark"]
 
 RATIO_RECORDS = 1_000
 """The records that `CONSUMER_DLQ__MAX_RATIO` looks back on."""
@@ -17,6 +17,19 @@ SEEN_NUMBERS = 8_192
 _RATIO_MASK = (1 << RATIO_RECORDS) - 1
 _SEEN_MASK = (1 << SEEN_NUMBERS) - 1
 _Whole = Annotated[int, Meta(ge=0)]
+
+
+class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who works on a partition that has not moved since, and who died there; see `core/starts.py`."""
+
+    deaths: _Whole = 0
+    """Processes that died here since the last commit."""
+    alone: dict[_Whole, _Whole] = {}
+    """By offset: how many of them died while this record ran alone."""
+    process: _Whole = 0
+    """The one that is at work; 0: none."""
+    suspect: _Whole | None = None
+    """The offset of the record that it runs alone."""
 
 
 class _DeadWire(msgspec.Struct):
@@ -32,6 +45,7 @@ class _Wire(msgspec.Struct, omit_defaults=True):
     epoch: _Whole | None = None
     dead: _DeadWire | None = None
     seen: Annotated[bytes, Meta(max_length=SEEN_NUMBERS // 8)] = b""
+    mark: Mark | None = None
 
 
 _decoder = msgspec.json.Decoder(_Wire)
@@ -50,6 +64,7 @@ class History(NamedTuple):
     """Bit i: the record i records ago became a dead letter."""
     seen: int = 0
     """Bit i: `sequence_number` - i was read; 0 where this is not kept (only `skip_repeats` needs it)."""
+    mark: Mark = Mark()
 
     def after(self, number: int | None, ended_epoch: int | None, dead: bool) -> History:
         """The history once one more record is finished; runs once per record."""
@@ -66,6 +81,10 @@ class History(NamedTuple):
             ended_epoch = epoch
         return History(number, ended_epoch, self.dead_run + 1 if dead else 0, window, seen)
 
+    def marked(self, mark: Mark) -> History:
+        """The same with another mark."""
+        return self if self.mark == mark else self._replace(mark=mark)
+
     def keeping_seen(self, keep: bool) -> History:
         """The same, from here on with or without the numbers that were seen."""
         return self._replace(seen=(self.seen or 1) if keep else 0)
@@ -79,7 +98,9 @@ class History(NamedTuple):
         dead = _DeadWire(self.dead_run, f"{self.dead_window:x}") if self.dead_window else None
         seen = self.seen if self.sequence_number is not None else 0
         numbers = seen.to_bytes((seen.bit_length() + 7) // 8, "big")
-        return msgspec.json.encode(_Wire(1, self.sequence_number, self.ended_epoch, dead, numbers)).decode()
+        mark = self.mark if self.mark != Mark() else None
+        wire = _Wire(1, self.sequence_number, self.ended_epoch, dead, numbers, mark)
+        return msgspec.json.encode(wire).decode()
 
     @classmethod
     def decode(cls, metadata: str) -> History:
@@ -89,7 +110,8 @@ class History(NamedTuple):
         except (msgspec.DecodeError, UnicodeError):
             return cls()
         dead = wire.dead or _DeadWire(0, "0")
-        return cls(wire.seq, wire.epoch, dead.run, int(dead.last, 16), int.from_bytes(wire.seen, "big"))
+        seen = int.from_bytes(wire.seen, "big")
+        return cls(wire.seq, wire.epoch, dead.run, int(dead.last, 16), seen, wire.mark or Mark())
 
 
 class DeadLetterLimits(NamedTuple):

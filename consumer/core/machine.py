@@ -6,23 +6,23 @@ commands into calls, the work thread runs user code. `now` is monotonic seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import Any
 
-from consumer.core import faults, stops
+from consumer.core import faults, lifecycle, stops
 from consumer.core import messages as m
 from consumer.core.budget import Budget
 from consumer.core.flush import Flusher, Phase
 from consumer.core.history import History
+from consumer.core.lifecycle import LEAVING
 from consumer.core.partition import Partition, State, below
 from consumer.core.policy import Policy
 from consumer.core.progress import Progress, Remedy
 from consumer.core.retrying import Retries
+from consumer.core.starts import Starts
 
 __all__ = ["Machine", "Policy"]
-
-_LEAVING = (State.DRAINING, State.DRAINED, State.ENDING, State.ENDED)
 
 
 class Machine:
@@ -35,6 +35,7 @@ class Machine:
         self.retries = Retries(policy, random)
         self.budget = Budget(policy.memory_bytes)
         self.progress = Progress(policy.stuck_seconds)
+        self.starts = Starts(random.getrandbits(48) | 1)
         self.stop_deadline: float | None = None
         self.finished = False
         self._end_with: m.Finish | m.Fail = m.Finish()
@@ -80,7 +81,7 @@ class Machine:
         partitions = self.partitions.values()
         times = [self._due_at(), self.retries.next_at(), self.stop_deadline, self.budget.next_at(partitions, now)]
         if self.policy.reduces:
-            times += map(self._ask_at, partitions)
+            times += [self.flusher.ask_at(p, self.budget.full, self._input_ready) for p in partitions]
         return min([now + 1.0, *(at for at in times if at is not None)])
 
     @property
@@ -94,17 +95,19 @@ class Machine:
         return sum(partition.in_work for partition in self.partitions.values())
 
     @property
+    def marked(self) -> bool:
+        """Whether this process, if it ended now, would be taken for one that died of a record."""
+        return self.starts.marked(self.partitions.values())
+
+    @property
     def ended(self) -> list[int]:
         """The partitions of a bounded run that are done, committed to their end."""
         return [p.number for p in self.partitions.values() if p.state is State.ENDED and not p.finished]
 
     def drained(self, numbers: Sequence[int]) -> bool:
         """Whether these partitions have nothing left to do or to publish."""
-        return self.flusher.phase is not Phase.SENDING and not any(
-            partition.state in (State.DRAINING, State.ENDING) or partition.finished
-            for number in numbers
-            if (partition := self.partitions.get(number)) is not None
-        )
+        owned = [self.partitions[number] for number in numbers if number in self.partitions]
+        return self.flusher.phase is not Phase.SENDING and all(partition.settled for partition in owned)
 
     # ------------------------------------------------------------------------------------------ assignment
 
@@ -120,6 +123,7 @@ class Machine:
             return
         partition.committed = event.offset
         partition.history = History.decode(event.metadata)
+        self.starts.located(partition)
         if self.policy.limits.reached(partition.history.sequence_number, partition.history.ended_epoch):
             self.limit_reached = True
         if self.policy.positions:
@@ -134,27 +138,13 @@ class Machine:
             self._run(partition, partition.committed if event.offset is None else event.offset)
 
     def _run(self, partition: Partition, offset: int | None) -> None:
-        """Fetch from `offset` on; a partition without one is new and starts at its beginning."""
-        partition.position = offset or 0
-        end = self.policy.limits.ends.get(partition.number)
-        if self.policy.limits.ended(partition.number, partition.history.sequence_number) or (
-            end is not None and partition.position >= end
-        ):
-            partition.state = State.ENDED
-            return
-        if self.stop_deadline is not None:
-            partition.state = State.DRAINED
-            return
-        partition.state = State.RUNNING
-        history = partition.history if offset == partition.committed else partition.history.afresh()
-        self._emit(m.Open(partition.number, partition.epoch, history))
-        self._emit(m.Seek(partition.number, offset))  # housekeeping resumes it
+        self._out += lifecycle.run(partition, offset, self.policy.limits, stopping=self.stop_deadline is not None)
 
     def _revoking(self, event: m.Revoking, now: float) -> None:
         for number in event.partitions:
             partition = self.partitions.get(number)
             if partition is not None:
-                self._drain(partition)
+                self._out += lifecycle.drain(partition)
 
     def _revoked(self, event: m.Revoked, now: float) -> None:
         for number in event.partitions:
@@ -176,10 +166,12 @@ class Machine:
             inside = fetched if end is None else below(fetched, end)
             chunk = partition.deliver(inside, now) if inside.offsets else None
             if chunk is not None:
-                condemned = {at: why for at, why in partition.condemned.items() if at <= chunk.offsets[-1]}
-                self._emit(m.Submit(chunk, partition.epoch, condemned))
+                if self.starts.waits(partition):
+                    partition.waiting.append(chunk)
+                else:
+                    self._out += lifecycle.submit(partition, chunk)
             if end is not None and fetched.offsets[-1] >= end - 1:
-                self._end(partition)
+                self._out += lifecycle.end(partition)
 
     def _out_of_range(self, event: m.OutOfRange, now: float) -> None:
         partition = self.partitions.get(event.partition)
@@ -193,7 +185,9 @@ class Machine:
 
     def _reach(self, event: m.Reach, now: float) -> None:
         """What stands still for no reason is helped, in the end by leaving it to another process."""
-        excused = self.partitions if self.flusher.publishing(self.partitions.values()) else self.retries.waiting()
+        excused: Collection[int] = self.retries.waiting()
+        if self.flusher.publishing(self.partitions.values()) or (self.starts.trying and excused):
+            excused = self.partitions
         for stuck in self.progress.stuck(self.partitions.values(), event, excused, now):
             partition, remedy = stuck.partition, stuck.remedy
             self._emit(m.Stuck(partition.number, partition.position, remedy.value, stuck.why))
@@ -206,27 +200,17 @@ class Machine:
         partition = self._current(event.partition, event.epoch)
         if partition is None:
             return
-        self._progressed_at = partition.progressed_at = now
-        partition.in_work -= event.processed
-        partition.raw_bytes -= event.freed_bytes
-        partition.finish(event.items, now)
-        if event.batch_messages and (event.items or not partition.batch_messages):
-            partition.batch_since = now
-        partition.batch_messages, partition.batch_bytes = event.batch_messages, event.batch_bytes
+        self._progressed_at = now
+        partition.worked(event, now)
         if partition.batch_bytes > self.policy.memory_bytes:
             self._emit(stops.outgrown(self.policy.topic, self.partitions.values(), self.policy.memory_bytes))
-        partition.met_limit = partition.met_limit or event.met_limit
         if event.past_limit:
-            self._end(partition)
+            self._out += lifecycle.end(partition)
 
     def _answered(self, event: m.Answered, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
         if partition is not None:
-            partition.asking = False
-            partition.closing = partition.batch_messages > 0 and not event.declined
-            if event.declined:
-                partition.declined_at = partition.batch_messages
-            partition.batch_since = now
+            partition.answered(event, now)
 
     def _drained(self, event: m.Drained, now: float) -> None:
         partition = self._current(event.partition, event.epoch)
@@ -277,26 +261,12 @@ class Machine:
         self._start_over(partition)
 
     def _start_over(self, partition: Partition) -> None:
-        """Drop what is not committed, and fetch it again unless the partition is on its way to another owner.
-
-        Paused and not RUNNING until it is located and sought: a record that is fetched from the old position in
-        between would be taken for the next one, and what lies before it be skipped.
-        """
-        self._emit(m.Drop(partition.number, partition.epoch))
         self.flusher.forget(partition.number)
         self._epochs += 1
-        partition.rewind(self._epochs)
-        if partition.state in (State.DRAINING, State.DRAINED):
-            partition.state = State.DRAINED
-            return
-        self._stop_fetching(partition)
-        partition.state = State.LOCATING
-        self._emit(m.Locate(partition.number, partition.epoch))
+        self._out += lifecycle.start_over(partition, self._epochs)
 
     def _moved(self, partitions: Sequence[Partition]) -> None:
         for partition in partitions:
-            for offset in [at for at in partition.condemned if at < (partition.committed or 0)]:
-                del partition.condemned[offset]
             if self.policy.limits.reached(partition.history.sequence_number, partition.history.ended_epoch):
                 self.limit_reached = True
 
@@ -304,45 +274,24 @@ class Machine:
 
     def _end_reached(self, event: m.EndReached, now: float) -> None:
         partition = self.partitions.get(event.partition)
-        if partition is None or partition.state is not State.RUNNING:
-            return
-        partition.at_end = True
-        end = self.policy.limits.ends.get(partition.number)
-        if end is not None and event.offset >= end:
-            self._end(partition)
+        if partition is not None and partition.state is State.RUNNING:
+            partition.at_end = True
+            if event.offset >= self.policy.limits.ends.get(partition.number, float("inf")):
+                self._out += lifecycle.end(partition)
 
     def _limit_reached(self, event: m.LimitReached, now: float) -> None:
         self.limit_reached = True
-
-    def _end(self, partition: Partition) -> None:
-        """A bounded run has nothing more to do here: stop fetching, close the open batch unasked."""
-        if partition.state is State.RUNNING:
-            self._stop_fetching(partition)
-            partition.state = State.ENDING
-            self._emit(m.End(partition.number, partition.epoch))
 
     def _halted(self, event: m.Halted, now: float) -> None:
         if self._current(event.partition, event.epoch) is not None and self.stop_deadline is None:
             self._end_with = event.fail
             self._stop(m.Stop(now + self.policy.stop_seconds), now)
 
-    def _stop_fetching(self, partition: Partition) -> None:
-        if not partition.paused:
-            partition.paused = True
-            self._emit(m.Pause([partition.number]))
-
     def _stop(self, event: m.Stop, now: float) -> None:
         if self.stop_deadline is None:
             self.stop_deadline = event.deadline
             for partition in self.partitions.values():
-                self._drain(partition)
-
-    def _drain(self, partition: Partition) -> None:
-        if partition.state in (State.RUNNING, State.ENDING):
-            partition.state = State.DRAINING
-            self._emit(m.Drain(partition.number, partition.epoch))
-        elif partition.state in (State.LOCATING, State.POSITIONING):
-            partition.state = State.DRAINED
+                self._out += lifecycle.drain(partition)
 
     # ----------------------------------------------------------------------------------------- housekeeping
 
@@ -351,12 +300,14 @@ class Machine:
             partition = self._current(retry.partition, retry.epoch)
             if partition is not None and partition.state in (State.RUNNING, State.ENDING):
                 self._emit(retry)
+        for partition, chunk in self.starts.advance(self.partitions.values()):
+            self._out += lifecycle.submit(partition, chunk)
         self._pause(now)
         if self.policy.reduces:
             self._ask(now)
         for partition in self.partitions.values():
             if partition.at_end and (self.limit_reached or partition.met_limit):
-                self._end(partition)
+                self._out += lifecycle.end(partition)
         due = self._due_at()
         if due is not None and due <= now:
             self._emit(self.flusher.begin(self.partitions.values(), now))
@@ -370,19 +321,16 @@ class Machine:
         if not self._input_ready:
             idle_at = self._progressed_at + self.policy.flush.linger_seconds if self.in_work else 0.0
         partitions = self.partitions.values()
-        urgent = self.budget.full or any(p.state in _LEAVING and p.finished for p in partitions)
+        urgent = self.budget.full or any(p.state in LEAVING and p.finished for p in partitions)
         return self.flusher.due_at(partitions, idle_at=idle_at, urgent=urgent)
 
     def _ask(self, now: float) -> None:
         """Ask with None where nothing more of the partition is ready and the linger has passed, or the batch is old."""
         for partition in self.partitions.values():
-            at = self._ask_at(partition)
+            at = self.flusher.ask_at(partition, self.budget.full, self._input_ready)
             if at is not None and at <= now:
                 partition.asking = True
                 self._emit(m.Ask(partition.number, partition.epoch))
-
-    def _ask_at(self, partition: Partition) -> float | None:
-        return self.flusher.ask_at(partition, full=self.budget.full, input_ready=self._input_ready)
 
     def _pause(self, now: float) -> None:
         """Fetch what the budget allows to be fetched; end where open batches fill it and are all declined."""

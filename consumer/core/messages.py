@@ -280,11 +280,12 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Work on these records; `condemned` maps offsets to the reason why they are dead-lettered unworked."""
+    """Work on these records, but for the `condemned` (offset: reason), of which those `unread` are not even decoded."""
 
     chunk: Chunk
     epoch: int
     condemned: Mapping[int, str]
+    unread: Collection[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from consumer.core.history import History
+from consumer.core.history import History, Mark
 from consumer.core.item import Item
-from consumer.core.messages import Chunk
+from consumer.core.messages import Answered, Chunk, Worked
 from consumer.core.retry import Attempts
 
 
 class State(Enum):
-    """LOCATING → (POSITIONING) → RUNNING → DRAINING → DRAINED; in a bounded run ENDING → ENDED as well.
+    """LOCATING → (POSITIONING) → RUNNING → DRAINING → DRAINED; in a bounded run ENDING → ENDED.
 
     Back to LOCATING where what is not committed must be fetched again.
     """
@@ -74,6 +74,18 @@ class Partition:
     commit_attempts: Attempts | None = None
     """Of the reducer's commit of the open batch."""
     condemned: dict[int, str] = field(default_factory=dict)
+    unread: set[int] = field(default_factory=set)
+    """Of those, the ones that are not even decoded."""
+    found: Mark = field(default_factory=Mark)
+    """What processes that died have left in the metadata."""
+    trusted: bool = False
+    """What is fetched is worked on at once: the metadata names this process, or the trial is over."""
+    ran_alone: int = 0
+    """Records that ran alone in this trial."""
+    mark: Mark | None = None
+    """To be committed with the offset, or by itself; None: an empty one with the next commit."""
+    waiting: deque[Chunk] = field(default_factory=deque)
+    """Delivered and not submitted; it counts as in work."""
     at_end: bool = False
     """The fetch position is at the partition's end (known in bounded runs only)."""
     met_limit: bool = False
@@ -89,6 +101,23 @@ class Partition:
     def held_bytes(self) -> int:
         """What this partition keeps in memory."""
         return self.raw_bytes + self.batch_bytes + self.finished_bytes
+
+    @property
+    def next_offset(self) -> int:
+        """Where its next owner starts: the committed offset; in a new partition the first that came, or would come."""
+        if self.committed is not None:
+            return self.committed
+        return self.finished[0].first if self.finished else self.delivered[0] if self.delivered else self.position
+
+    @property
+    def submitted(self) -> int:
+        """Records that the work thread has and has not finished with."""
+        return self.in_work - sum(len(chunk.offsets) for chunk in self.waiting)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has nothing left to do or to publish."""
+        return self.state not in (State.DRAINING, State.ENDING) and not self.finished and self.mark is None
 
     @property
     def declined(self) -> bool:
@@ -113,6 +142,39 @@ class Partition:
         self.raw_bytes += chunk.size_bytes
         self.at_end = False
         return chunk
+
+    def next_waiting(self, *, alone: bool = False) -> Chunk:
+        """What has waited longest waits no more; `alone`: only its first record."""
+        chunk = self.waiting.popleft()
+        if not alone or len(chunk.offsets) == 1:
+            return chunk
+        self.waiting.extendleft(cut(chunk, at, at + 1) for at in reversed(range(1, len(chunk.offsets))))
+        return cut(chunk, 0, 1)
+
+    def discard_waiting(self) -> None:
+        """What waits is not worked on: not finished, so never committed."""
+        self.in_work = self.submitted
+        self.raw_bytes -= sum(chunk.size_bytes for chunk in self.waiting)
+        self.waiting.clear()
+
+    def worked(self, event: Worked, now: float) -> None:
+        """Take in what the work thread did."""
+        self.progressed_at = now
+        self.in_work -= event.processed
+        self.raw_bytes -= event.freed_bytes
+        self.finish(event.items, now)
+        if event.batch_messages and (event.items or not self.batch_messages):
+            self.batch_since = now
+        self.batch_messages, self.batch_bytes = event.batch_messages, event.batch_bytes
+        self.met_limit = self.met_limit or event.met_limit
+
+    def answered(self, event: Answered, now: float) -> None:
+        """The reducer has closed the open batch, or will not yet."""
+        self.asking = False
+        self.closing = self.batch_messages > 0 and not event.declined
+        if event.declined:
+            self.declined_at = self.batch_messages
+        self.batch_since = now
 
     def finish(self, items: Sequence[Item], now: float) -> None:
         """Move the items' offsets from delivered to finished.
@@ -148,6 +210,7 @@ class Partition:
             self.finished_messages -= max(1, len(item.outs))
             self.history = item.history
         self.committed = next_offset
+        self.condemned = {at: why for at, why in self.condemned.items() if at >= next_offset}
         self.oldest_finished = max(self.oldest_finished, since)
 
     def abandon(self) -> None:
@@ -155,6 +218,7 @@ class Partition:
         if self.delivered:
             self.position = self.delivered[0]
         self.delivered.clear()
+        self.waiting.clear()
         self.attempts.clear()
         self.commit_attempts = None
         self.in_work = self.raw_bytes = 0

@@ -17,7 +17,7 @@ from typing import Any
 
 from consumer.checkpoint import sequence_number_of
 from consumer.core import messages as m
-from consumer.errors import Stop
+from consumer.errors import ProcessKilled, Stop
 from consumer.limits import ended_epoch_of
 from consumer.reducer import Reducer
 from consumer.work.calls import FAILURES, Calls, kind_of, maybe
@@ -146,6 +146,7 @@ class Bench:
     def _submit(self, command: m.Submit) -> None:
         lane = self.lanes[command.chunk.partition]
         lane.condemned.update(command.condemned)
+        lane.unread.update(command.unread)
         lane.submit(command.chunk)
 
     def _retry(self, command: m.Retry) -> None:
@@ -227,6 +228,8 @@ class Bench:
 
     def _begin(self, lane: Lane, slot: Slot) -> bool:
         """Decode, and see whether the run ends here; True: the slot is ready for user code."""
+        if slot.offset in lane.unread:
+            return self._condemned(lane, slot, ProcessKilled(lane.condemned.pop(slot.offset)), "process")
         since = time.perf_counter()
         try:
             checkpoint = self._decode(slot.record.value(), slot.position_in(self.job.context.input_topic))
@@ -244,7 +247,10 @@ class Bench:
         reason = lane.condemned.pop(slot.offset, None)
         if reason is None:
             return True
-        slot.error, slot.failed_stage = reason, "publish"
+        return self._condemned(lane, slot, reason, "publish")
+
+    def _condemned(self, lane: Lane, slot: Slot, error: BaseException | str, stage: str) -> bool:
+        slot.error, slot.failed_stage = error, stage
         lane.running -= 1
         self._bury(lane, slot, 1)
         self._advance(lane)

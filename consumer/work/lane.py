@@ -117,6 +117,7 @@ class Lane:
     told_limit: bool = False
     again: deque[Slot] = field(default_factory=deque)
     condemned: dict[int, str] = field(default_factory=dict)
+    unread: set[int] = field(default_factory=set)
     items: list[Item] = field(default_factory=list)
     processed: int = 0
     freed_bytes: int = 0

@@ -13,8 +13,10 @@ import pytest
 from consumer import member as member_module
 from consumer.core import messages as m
 from consumer.core.flush import FlushPolicy
+from consumer.core.history import History
 from consumer.core.item import Item
 from consumer.core.machine import Policy
+from consumer.errors import Fenced, PolicyStop, Stop
 from consumer.kafka.source import Rejoin, Source
 from consumer.kafka.transactor import Ready, Result
 from consumer.kafka.watch import Ends
@@ -97,13 +99,18 @@ class Rig:
         self.member.assigned([4, 5])
         for number, partition in self.member.machine.partitions.items():
             self.member.handle(m.Located(number, partition.epoch, 0, ""))
+            partition.trusted = True  # its start is counted
+
+    def fetch(self, number: int, count: int) -> None:
+        """The partition's first `count` records come in."""
+        chunk = m.Chunk(number, cast(Any, [None] * count), list(range(count)), count)
+        self.member.handle(m.Records([chunk], False))
 
     def work(self, number: int, count: int) -> None:
         """The work thread finishes the partition's first `count` records."""
         partition = self.member.machine.partitions[number]
         offsets = list(range(count))
-        chunk = m.Chunk(number, cast(Any, [None] * count), offsets, count)
-        self.member.handle(m.Records([chunk], False))
+        self.fetch(number, count)
         items = [Item(at, at, 1, [OutRecord("out", number, None, b"x", [])], 1) for at in offsets]
         self.member.handle(m.Worked(number, partition.epoch, items, count, count))
 
@@ -211,3 +218,49 @@ def test_a_transaction_that_is_not_over_for_long_is_in_the_log(
     monkeypatch.setattr(member_module, "LATE_SECONDS", -1.0)
     rig.member._step(0.0)
     assert caplog.messages.count(late) == 1
+
+
+def unmarked_rig() -> Rig:
+    """Partition 5 has been fetched, and the transaction that counts its start is under way."""
+    rig = Rig()
+    rig.member.machine.partitions[5].trusted = False
+    rig.fetch(5, 10)
+    assert [begun.items for begun in rig.sink.begun] == [[]]
+    return rig
+
+
+def test_a_mark_that_is_aborted_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    rig = unmarked_rig()
+    caplog.set_level(logging.INFO)
+    rig.sink.results = [m.TransactionEnded(m.Outcome.ABORTED, "STALE_MEMBER_EPOCH")]
+    rig.member._step(1.0)
+    assert [line.levelno for line in caplog.records if line.getMessage() == "transaction failed"] == [logging.INFO]
+
+
+def test_a_mark_is_no_batch_in_the_metrics() -> None:
+    rig = unmarked_rig()
+    rig.sink.results = [m.TransactionEnded(m.Outcome.COMMITTED)]
+    rig.member._step(1.0)
+    numbers = rig.member.telemetry.snapshot(rig.member.machine, {})
+    assert not any(numbers["batch_records", ()])
+
+
+@pytest.mark.parametrize(("stop", "taken_back"), [(PolicyStop("enough"), True), (Fenced("another"), False)])
+def test_a_member_that_ends_with_a_reason_takes_its_marks_back(
+    stop: Stop, taken_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(member_module, "BUSY_SECONDS", 0.0)
+    rig = Rig()
+    rig.sink.results = [m.TransactionEnded(m.Outcome.COMMITTED)] * 2
+
+    def poll(source: Source) -> None:
+        rig.member.assigned([5])
+        rig.member.handle(m.Located(5, rig.member.machine.partitions[5].epoch, 0, ""))
+        rig.fetch(5, 10)
+        rig.member._step(1.0)
+        raise stop
+
+    rig.member._poll = poll  # type: ignore[method-assign]
+    with pytest.raises(type(stop)):
+        rig.member.run(cast(Source, rig.source))
+    assert [begun.offsets for begun in rig.sink.begun[1:]] == ([{5: (0, History().encode())}] if taken_back else [])

@@ -73,7 +73,7 @@ class ModelBench:
             assert not isinstance(command, m.Submit), "a lane that was never dropped"
             lane = None
         match command:
-            case m.Submit(chunk, _, condemned):
+            case m.Submit(chunk, _, condemned):  # whether it is read makes no difference here
                 assert lane is not None, "submitted to a lane that is not open"
                 assert not lane.draining, "submitted to a lane that drains"
                 assert not lane.ending, "submitted to a lane that ends"
@@ -267,4 +267,6 @@ class ModelBench:
 
 
 def after(history: History, record: Any, dead: bool) -> History:
+    if dead and record.unread:
+        return history.after(None, None, dead)
     return history.after(record.sequence_number, record.epoch if record.end_of_epoch else None, dead)

@@ -14,7 +14,7 @@ from typing import Any
 
 from consumer.core import messages as m
 from consumer.core.flush import FlushPolicy, Phase
-from consumer.core.history import DeadLetterLimits, History
+from consumer.core.history import DeadLetterLimits, History, Mark
 from consumer.core.item import Item
 from consumer.core.machine import Machine, Policy
 from consumer.core.partition import State
@@ -44,6 +44,8 @@ class FakeRecord:
     epoch: int
     end_of_epoch: bool
     size: int
+    unread: bool = False
+    """Dead-lettered without being decoded: it tells nothing."""
 
     def partition(self) -> int:
         return self.number
@@ -102,6 +104,8 @@ class World:
         self.poison: set[tuple[int, int]] = set()
         self.reducer_declines = False
         self.dead_letter_limits = NO_LIMIT
+        self.marks_at_once = True
+        """Transactions that only count a start are committed before anything else happens."""
         self.fails: list[m.Fail] = []
         self.log: list[m.Command] = []
         self.start()
@@ -169,6 +173,8 @@ class World:
                 assert self.rebuild is None, "a transaction without a producer"
                 assert command.offsets, "an empty transaction"
                 self.transaction = command
+                if self.marks_at_once and not command.items:
+                    self.end_transaction(m.Outcome.COMMITTED)
             case m.Rebuild(numbers):
                 assert self.transaction is None
                 assert self.rebuild is None
@@ -179,8 +185,11 @@ class World:
                 self.finished = True
             case m.Stuck():
                 pass  # in the log
-            case m.Submit(chunk, epoch, _):
+            case m.Submit(chunk, epoch):
                 self._submit(chunk, epoch)
+                for record in self.logs[chunk.partition].records:
+                    if record.at in chunk.offsets:
+                        record.unread = record.at in command.unread
                 self.inbox.append(command)
             case _:
                 assert command.epoch == self.epochs.get(command.partition) or isinstance(command, m.Drop)
@@ -201,10 +210,33 @@ class World:
         expected = [record.at for record in self.logs[number].after(start)][: len(chunk.offsets)]
         assert list(chunk.offsets) == expected, f"submitted {chunk.offsets}, next were {expected}"
         self.submitted[number] = chunk.offsets[-1] + 1
+        self._may_run(chunk)
+
+    def _may_run(self, chunk: m.Chunk) -> None:
+        """The metadata names this process first, or this assignment has committed; in a trial it names the record."""
+        machine, partition = self.machine, self.machine.partitions[chunk.partition]
+        marks = {  # but for one that was lost while it was named: it cannot be changed before it is located again
+            number: History.decode(self.logs[number].metadata).mark
+            for number, other in machine.partitions.items()
+            if other.state is not State.LOCATING or other.history.mark.process
+        }
+        mark = marks[chunk.partition]
+        named = mark.process == machine.starts.process
+        if partition.trusted:
+            assert named or mark == Mark(), "worked on before its start was counted"
+            return
+        assert len(chunk.offsets) == 1, "several records of a partition on trial"
+        assert not any(p.submitted for p in machine.partitions.values() if p is not partition), "it does not run alone"
+        suspects = {(number, mark.suspect) for number, mark in marks.items() if mark.process == machine.starts.process}
+        if chunk.offsets[0] in partition.unread:
+            assert suspects <= {(number, None) for number in marks}, "an innocent record is named"
+        else:
+            assert (chunk.partition, chunk.offsets[0]) in suspects, "it runs alone and is not named"
+            assert len([1 for _, suspect in suspects if suspect is not None]) == 1, "an innocent record is named"
 
     def _check(self) -> None:
         machine = self.machine
-        if not (self.finished or self.fails):
+        if not (machine.finished or self.finished or self.fails):
             assert machine.wake_at(self.now) > self.now, "the loop spins"
         assert machine.wake_at(self.now) <= self.now + 1.0
         for number, partition in machine.partitions.items():
@@ -382,8 +414,13 @@ class World:
         """The broker makes it visible: every input record below the new offsets is accounted for exactly once."""
         for number, (next_offset, metadata) in transaction.offsets.items():
             log = self.logs[number]
-            assert next_offset > (log.committed or 0), "a commit that goes backwards"
             outs = self.offsets_in(out for out in transaction.outs if out.partition == number)
+            if next_offset == (log.records[0].at if log.committed is None else log.committed):
+                assert not outs, "published and not committed"
+                assert unmarked(metadata) == unmarked(log.metadata), "a mark that changes more"
+                log.committed, log.metadata = next_offset, metadata
+                continue
+            assert next_offset > (log.committed or 0), "a commit that goes backwards"
             inputs = [record.at for record in log.after(log.committed or 0) if record.at < next_offset]
             accounted = sorted(at for _, at in outs)
             must = [at for at in inputs if (number, at) not in self.filtered or at in accounted]
@@ -391,12 +428,12 @@ class World:
             assert inputs, "a commit that moves nothing"
             assert next_offset == inputs[-1] + 1, "a commit past the last record that was delivered"
             assert not {(number, at) for kind, at in outs if kind == "ok"} & self.poison
-            history = History.decode(log.metadata)
+            history = unmarked(log.metadata)
             for record in log.after(log.committed or 0)[: len(inputs)]:
                 dead = ("dead", record.at) in outs
                 history = after(history, record, dead=dead)
                 assert not (dead and self.dead_letter_limits.refuses(history)), "one dead letter too many"
-            assert History.decode(metadata) == history, "the metadata is not of what is committed with it"
+            assert unmarked(metadata) == history, "the metadata is not of what is committed with it"
             log.published += outs
             log.committed, log.metadata = next_offset, metadata
         assert {out.partition for out in transaction.outs} <= set(transaction.offsets)
@@ -458,6 +495,10 @@ class World:
 
     def stop(self, seconds: float = 5.0) -> None:
         self.handle(m.Stop(self.now + seconds))
+
+
+def unmarked(metadata: str) -> History:
+    return History.decode(metadata).marked(Mark())
 
 
 def running(world: World, number: int) -> bool:

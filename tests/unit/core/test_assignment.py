@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from consumer.core import lifecycle
 from consumer.core import messages as m
 from consumer.core.history import History
 from consumer.core.item import Item
@@ -76,7 +77,7 @@ def test_records_of_a_partition_that_leaves_are_not_taken(state: str) -> None:
     elif state == "revoking":
         world.handle(m.Revoking([0]))
     else:
-        world.machine._end(world.machine.partitions[0])
+        lifecycle.end(world.machine.partitions[0])
     assert not any(isinstance(command, m.Submit) for command in world.machine.handle(m.Records(chunks), world.now))
 
 

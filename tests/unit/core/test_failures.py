@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.core import lifecycle
 from consumer.core import messages as m
 from consumer.core.machine import Machine, Policy
 from consumer.core.retry import Backoff
@@ -116,7 +117,7 @@ def test_a_partition_that_leaves_is_not_retried(state: str) -> None:
 def test_a_partition_that_ends_is_retried() -> None:
     made = machine()
     fail(made, RETRIABLE)
-    made._end(made.partitions[0])
+    lifecycle.end(made.partitions[0])
     assert m.Retry(0, 1, 0) in made.handle(m.Tick(), NOW + 10)
 
 

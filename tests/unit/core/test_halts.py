@@ -80,7 +80,7 @@ def test_the_open_batch_is_not_closed_by_it() -> None:
     world.random.random = lambda: 0.9  # type: ignore[method-assign] # it declines always, also the last time
     world.failures.pop((0, 0))
     run(world)
-    assert world.logs[0].committed is None
+    assert world.logs[0].committed == 0
     assert world.logs[0].published == []
 
 
@@ -90,7 +90,9 @@ def test_it_ends_at_its_deadline_whatever_is_left() -> None:
     world.assign(0)
     world.place()
     world.poll(3)
-    assert world.handle(m.Halted(0, 1, FAIL)) == [m.Drain(0, 1)]
+    drain, unmark = world.handle(m.Halted(0, 1, FAIL))
+    assert drain == m.Drain(0, 1)
+    assert unmark == m.Transact([], {0: (0, History().encode())}, [])
     world.now += POLICY.stop_seconds - 0.01
     assert world.handle(m.Tick()) == []
     world.now += 0.01

@@ -23,8 +23,9 @@ from hypothesis.stateful import (
 )
 
 from consumer.core import messages as m
-from consumer.core.history import DeadLetterLimits
+from consumer.core.history import DeadLetterLimits, History, Mark
 from consumer.core.machine import Policy
+from consumer.core.starts import TRIAL_DEATHS
 from consumer.errors import ExitCode
 from tests.unit.core.lanes import TOO_MANY
 from tests.unit.core.model import NO_LIMIT, POLICY, World
@@ -42,16 +43,21 @@ class Schedules(RuleBasedStateMachine):
     reduces = False
     poison: tuple[tuple[int, int], ...] = ()
 
-    @initialize(seed=st.integers(0, 1000))
-    def begin(self, seed: int) -> None:
+    @initialize(seed=st.integers(0, 1000), deaths=st.lists(st.integers(0, TRIAL_DEATHS), max_size=PARTITIONS))
+    def begin(self, seed: int, deaths: list[int]) -> None:
         self.world = self.make_world(dataclasses.replace(POLICY, reduces=self.reduces), seed)
         for number in range(PARTITIONS):
             self.world.append(number, 3)
+        for number, count in enumerate(deaths):
+            log = self.world.logs[number]
+            log.committed, log.metadata = 0, History(mark=Mark(count)).encode()
         self.world.poison.update(self.poison)
         self.world.assign(*range(PARTITIONS))
 
     def make_world(self, policy: Policy, seed: int) -> World:
-        return World(policy, PARTITIONS, seed)
+        world = World(policy, PARTITIONS, seed)
+        world.marks_at_once = bool(seed % 2)
+        return world
 
     # ------------------------------------------------------------------------------------------- input
 
