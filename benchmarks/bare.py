@@ -1,24 +1,24 @@
 """The loop that people write by hand, to compare with: one process, confluent-kafka, orjson and fastavro.
 
-`python -m benchmarks.bare BOOTSTRAP INPUT OUTPUT GROUP exactly_once|at_least_once` runs until SIGTERM. It does what
-`SummaryWorker` does, with the same guarantee, and is written to be fast, not to be kept: what fails ends it.
+`python -m benchmarks.bare BOOTSTRAP INPUT OUTPUT GROUP exactly_once|at_least_once [WHAT]` runs until SIGTERM. WHAT:
+`summaries`, what SummaryWorker publishes; `transactions`, what TransactionWorker does; `typed`, summaries decoded by
+msgspec, only what they need; `nothing`, no decoding: the limit that fetching and publishing set. It gives the same
+guarantee and is written to be fast, not to be kept: what fails ends it.
 """
 
 from __future__ import annotations
 
-import io
 import signal
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import fastavro
-import orjson
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-SCHEMA = fastavro.schema.load_schema(str(Path(__file__).parents[1] / "schemas" / "checkpoint-summary" / "v1.avsc"))
-FRAME = bytes([0]) + (1).to_bytes(4, "big")
+from benchmarks.jobs import SUMMARIES, WORKS, summary
+from benchmarks.peers import projected
+
 COMMIT_RECORDS = 1_000
 COMMIT_SECONDS = 1.0
 TIMEOUT_SECONDS = 30
@@ -32,31 +32,29 @@ CONSUMER = {
 PRODUCER = {"enable.idempotence": True, "linger.ms": 5, "delivery.report.only.error": True}
 
 
-def summary(value: bytes) -> dict[str, Any]:
-    """What is published of one checkpoint."""
-    checkpoint = orjson.loads(value)
-    data = checkpoint["checkpoint_summary"]["data"]
-    gas = data["epoch_rolling_gas_cost_summary"]
-    return {
-        "sequence_number": int(data["sequence_number"]),
-        "epoch": int(data["epoch"]),
-        "timestamp_ms": int(data["timestamp_ms"]),
-        "content_digest": data["content_digest"],
-        "previous_digest": data.get("previous_digest"),
-        "network_total_transactions": int(data["network_total_transactions"]),
-        "transaction_count": len(checkpoint["transactions"]),
-        "computation_cost": int(gas["computationCost"]),
-        "storage_cost": int(gas["storageCost"]),
-        "storage_rebate": int(gas["storageRebate"]),
-        "non_refundable_storage_fee": int(gas["nonRefundableStorageFee"]),
-    }
+def encoder(what: str) -> Callable[[bytes], list[bytes]]:
+    """From a checkpoint to its output records; `nothing` decodes the first one and publishes that again and again.
+
+    Raises ValueError where `what` is none of the four.
+    """
+    if what == "typed":
+        return lambda value: [SUMMARIES.framed(projected.summary(value))]
+    if what == "nothing":
+        made: dict[str, list[bytes]] = {}
+        return lambda value: made.get("first") or made.setdefault("first", [SUMMARIES.framed(summary(value))])
+    if what not in WORKS:
+        raise ValueError(f"{', '.join(WORKS)}, typed or nothing, not {what}")
+    return WORKS[what].encode
 
 
 class Loop:
     """Reads, publishes and commits, all on one thread."""
 
-    def __init__(self, bootstrap: str, source: str, target: str, group: str, delivery: str) -> None:
+    def __init__(
+        self, bootstrap: str, source: str, target: str, group: str, delivery: str, what: str = "summaries"
+    ) -> None:
         self.stopped = False
+        self._encode = encoder(what)
         self._source, self._target, self._transactional = source, target, delivery == "exactly_once"
         self._failed: list[Any] = []
         self._offsets: dict[int, int] = {}  # per partition, what comes after the last record of the open transaction
@@ -90,15 +88,13 @@ class Loop:
     def _publish(self, message: Any) -> None:
         if message.error():
             raise KafkaException(message.error())
-        buffer = io.BytesIO()
-        buffer.write(FRAME)
-        fastavro.schemaless_writer(buffer, SCHEMA, summary(message.value()))
-        while True:
-            try:
-                self._producer.produce(self._target, buffer.getvalue(), message.key(), message.partition())
-                break
-            except BufferError:
-                self._producer.poll(0.1)
+        for value in self._encode(message.value()):
+            while True:
+                try:
+                    self._producer.produce(self._target, value, message.key(), message.partition())
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
         self._offsets[message.partition()] = message.offset() + 1
 
     def _commit(self) -> None:
@@ -134,7 +130,7 @@ class Loop:
 
 def main() -> None:
     """Run until SIGTERM."""
-    loop = Loop(*sys.argv[1:6])
+    loop = Loop(*sys.argv[1:7])
     signal.signal(signal.SIGTERM, lambda *_: setattr(loop, "stopped", True))
     loop.run()
 

@@ -1,8 +1,7 @@
-"""Measures one program that publishes one summary per checkpoint of the input topic, and verifies what it did."""
+"""Measures one program that publishes something of each checkpoint of the input topic, and verifies what it did."""
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import signal
@@ -10,17 +9,16 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
-import fastavro
 import psutil
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from benchmarks.bare import FRAME, SCHEMA, summary
-from benchmarks.source import PARTITIONS, Source
+from benchmarks.jobs import SUMMARIES, Work
+from benchmarks.source import Shape, Source
 
 TIMEOUT_SECONDS = 120.0
 SAMPLE_SECONDS = 0.1
@@ -50,6 +48,8 @@ class Result(NamedTuple):
     """User and system time of the program and all its children."""
     peak_bytes: int
     """Resident memory of all its processes together."""
+    largest_bytes: int
+    """Resident memory of the largest of its processes."""
     first_seconds: float
     """From the start to the first output."""
     wall_seconds: float
@@ -65,32 +65,61 @@ class Job(NamedTuple):
     bootstrap: str
     input: str
     output: str
-    group: str
-    records: int
+    groups: Sequence[str]
+    """One, or those of several pools that publish to the same output."""
+    shape: Shape
     source: Source
+    work: Work = SUMMARIES
+    skipped: Callable[[int], bool] = lambda number: False
+    """Checkpoints that are to give no output."""
+
+    def outputs(self, number: int) -> list[Any]:
+        """The decoded output records of one checkpoint."""
+        return [] if self.skipped(number) else self.work.outputs(self.source(number)) * len(self.groups)
+
+    def counts(self) -> list[int]:
+        """How many output records each checkpoint is to give."""
+        if self.work is SUMMARIES:  # without making each of them once more
+            return [0 if self.skipped(number) else len(self.groups) for number in range(self.shape.records)]
+        return [len(self.outputs(number)) for number in range(self.shape.records)]
 
 
-def measure(job: Job, command: Sequence[str], environ: Mapping[str, str]) -> Result:
-    """Run the program until its output is complete, stop it by SIGTERM, and verify.
+class Program(NamedTuple):
+    """What is measured, and what of its work can be checked."""
+
+    command: Sequence[str]
+    environ: Mapping[str, str] = {}
+    exit_code: int = 0
+    """Of a program that SIGTERM ended in order."""
+    commits: bool = True
+    """It keeps its progress in the group's offsets."""
+    decodes: bool = True
+    """What it publishes is of the checkpoint."""
+    keeps_order: bool = True
+    """Keys of one output partition come in the order of the input."""
+
+
+@contextmanager
+def running(program: Program) -> Iterator[Usage]:
+    """The program from its start to its end by SIGTERM, with what it uses.
 
     Raises:
-        Wrong: it ended early, was too slow, did not end in order, or its output or its offsets are not right.
+        Wrong: it did not end in order, or the caller says so; with the end of the program's output.
     """
-    observer = _Observer(job)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command,
-            env={**os.environ, **environ},
+            program.command,
+            env={**os.environ, **program.environ},
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        usage = _Usage(process.pid)
+        usage = Usage(process)
         try:
-            result = _watch(job, observer, process, usage)
+            yield usage
             process.terminate()
-            if process.wait(20) != 0:
+            if process.wait(20) != program.exit_code:
                 raise Wrong(f"exit code {process.returncode}")
         except (Wrong, subprocess.TimeoutExpired) as error:
             log.seek(0)
@@ -100,30 +129,42 @@ def measure(job: Job, command: Sequence[str], environ: Mapping[str, str]) -> Res
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def measure(job: Job, program: Program) -> Result:
+    """Run the program until its output is complete, stop it by SIGTERM, and verify.
+
+    Raises:
+        Wrong: it ended early, was too slow, did not end in order, or its output or its offsets are not right.
+    """
+    observer = _Observer(job)
+    with running(program) as usage:
+        result = _watch(observer, usage)
     observer.read_to_the_end()
     observer.close()
-    _verify(job, observer)
-    return result._replace(duplicates=observer.records - len(observer.values))
+    _verify(job, program, observer)
+    return result._replace(duplicates=observer.duplicates)
 
 
-def _watch(job: Job, observer: _Observer, process: subprocess.Popen[bytes], usage: _Usage) -> Result:
+def _watch(observer: _Observer, usage: Usage) -> Result:
     started = time.monotonic()
     first: tuple[float, int, float] | None = None
-    while len(observer.values) < job.records:
+    while observer.missing:
         observer.read(0.05)
         now = time.monotonic() - started
-        if observer.values and first is None:
-            first = now, len(observer.values), usage.cpu()
-        if process.poll() is not None or now > TIMEOUT_SECONDS:
-            raise Wrong(f"{len(observer.values):,} of {job.records:,} records after {now:.0f} s")
+        if observer.checkpoints and first is None:
+            first = now, observer.checkpoints, usage.cpu()
+        if usage.ended or now > TIMEOUT_SECONDS:
+            raise Wrong(f"{observer.missing:,} output records are missing after {now:.0f} s")
     last, cpu = time.monotonic() - started, usage.cpu()
-    if first is None or first[1] == job.records:
+    if first is None or first[1] == observer.checkpoints:
         raise Wrong("all output became visible at once: use more checkpoints")
-    records = job.records - first[1]
+    records = (observer.checkpoints - first[1]) / observer.share
     return Result(
         records_per_second=records / (last - first[0]),
         cpu_seconds_per_10000=(cpu - first[2]) / records * 10_000,
         peak_bytes=usage.peak_bytes,
+        largest_bytes=usage.largest_bytes,
         first_seconds=first[0],
         wall_seconds=last,
         total_cpu_seconds=cpu,
@@ -131,39 +172,53 @@ def _watch(job: Job, observer: _Observer, process: subprocess.Popen[bytes], usag
     )
 
 
-def _verify(job: Job, observer: _Observer) -> None:
-    numbers = {int(key) for key in observer.values}
-    if numbers != set(range(job.records)):
-        raise Wrong(f"the keys are not 0 to {job.records - 1:,}")
-    for number in random.Random(0).sample(sorted(numbers), min(VERIFIED, job.records)):
-        value = observer.values[str(number).encode()]
-        found = fastavro.schemaless_reader(io.BytesIO(value[len(FRAME) :]), SCHEMA, None)
-        if not value.startswith(FRAME) or found != summary(job.source(number)):
+def _verify(job: Job, program: Program, observer: _Observer) -> None:
+    for number, values in observer.samples.items():
+        found = [job.work.decode(value) for value in values] if program.decodes else job.outputs(number)
+        if found != job.outputs(number):
             raise Wrong(f"checkpoint {number} was published as {found!r}")
-    committed = _committed(job)
-    if committed != job.records:
-        raise Wrong(f"{committed:,} of {job.records:,} checkpoints are committed")
+    if observer.disorder and program.keeps_order:
+        raise Wrong(f"{observer.disorder:,} output records came before one that precedes them in the input")
+    committed, expected = _committed(job), job.shape.records * len(job.groups)
+    if program.commits and committed != expected:
+        raise Wrong(f"{committed:,} of {expected:,} checkpoints are committed")
 
 
 def _committed(job: Job) -> int:
-    """Input offsets that the group has committed; the input holds no transaction markers, so they count records."""
+    """Input offsets that the groups have committed; the input holds no transaction markers, so they count records."""
     admin = AdminClient({"bootstrap.servers": job.bootstrap, "log_level": 0})
-    asked = [ConsumerGroupTopicPartitions(job.group, [TopicPartition(job.input, at) for at in range(PARTITIONS)])]
-    answer = admin.list_consumer_group_offsets(asked, require_stable=True, request_timeout=30)[job.group].result()
-    return sum(max(at.offset, 0) for at in answer.topic_partitions or [])
+    partitions = [TopicPartition(job.input, at) for at in range(job.shape.partitions)]
+    total = 0
+    for group in job.groups:
+        asked = [ConsumerGroupTopicPartitions(group, partitions)]
+        answer = admin.list_consumer_group_offsets(asked, require_stable=True, request_timeout=30)[group].result()
+        total += sum(max(at.offset, 0) for at in answer.topic_partitions or [])
+    return total
 
 
 class _Observer:
     """Reads the output topic while it grows, as any read_committed consumer would see it."""
 
     def __init__(self, job: Job) -> None:
-        self.records = 0
-        self.values: dict[bytes, bytes] = {}
-        """By key, the first record that came."""
-        self._next = dict.fromkeys(range(PARTITIONS), 0)
+        self._counts = job.counts()
+        self.missing = sum(self._counts)
+        """Output records that are not there yet."""
+        self.checkpoints = 0
+        """Those whose output is complete."""
+        self.duplicates = self.disorder = 0
+        told = [number for number, count in enumerate(self._counts) if count]
+        self.share = len(told) / len(self._counts)
+        """Of the checkpoints: those that give output."""
+        self.samples: dict[int, list[bytes]] = {
+            number: [] for number in random.Random(0).sample(told, min(VERIFIED, len(told)))
+        }
+        """By number, the output records of some checkpoints."""
+        self._partitions = range(job.shape.partitions)
+        self._next = dict.fromkeys(self._partitions, 0)
+        self._last = dict.fromkeys(self._partitions, -1)
         self._topic = job.output
         self._consumer = Consumer({"bootstrap.servers": job.bootstrap, "group.id": "benchmark-observer", **OBSERVER})
-        self._consumer.assign([TopicPartition(job.output, at, 0) for at in range(PARTITIONS)])
+        self._consumer.assign([TopicPartition(job.output, at, 0) for at in self._partitions])
         self.read(1.0)  # connected before the clock starts
 
     def read(self, seconds: float) -> None:
@@ -174,13 +229,27 @@ class _Observer:
                 continue
             if error is not None:
                 raise KafkaException(error)
-            self.records += 1
             self._next[at] = offset + 1
-            self.values.setdefault(message.key() or b"", message.value() or b"")
+            self._take(message.key() or b"", message.value() or b"", at)
+
+    def _take(self, key: bytes, value: bytes, at: int) -> None:
+        if not key.isdigit() or int(key) >= len(self._counts):
+            raise Wrong(f"an output record has the key {key!r}")
+        number = int(key)
+        if not self._counts[number]:
+            self.duplicates += 1
+            return
+        self._counts[number] -= 1
+        self.missing -= 1
+        self.checkpoints += not self._counts[number]
+        if number in self.samples:
+            self.samples[number].append(value)
+        self.disorder += number < self._last[at]
+        self._last[at] = number
 
     def read_to_the_end(self) -> None:
         """What comes after the output was complete are duplicates."""
-        for at in range(PARTITIONS):
+        for at in self._partitions:
             _, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, at), timeout=10)
             while self._next[at] < end:
                 self.read(0.05)
@@ -189,15 +258,21 @@ class _Observer:
         self._consumer.close()
 
 
-class _Usage:
+class Usage:
     """CPU time and memory of a process and all below it."""
 
-    def __init__(self, pid: int) -> None:
-        self.peak_bytes = 0
-        self._root = psutil.Process(pid)
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.peak_bytes = self.largest_bytes = 0
+        self._process = process
+        self._root = psutil.Process(process.pid)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """The process itself is gone."""
+        return self._process.poll() is not None
 
     def cpu(self) -> float:
         """User and system seconds so far."""
@@ -209,6 +284,7 @@ class _Usage:
         return total
 
     def close(self) -> None:
+        """Stop watching."""
         self._ending.set()
         self._thread.join()
 
@@ -220,8 +296,9 @@ class _Usage:
 
     def _sample(self) -> None:
         while not self._ending.wait(SAMPLE_SECONDS):
-            total = 0
+            sizes = [0]
             for process in self._tree():
                 with suppress(psutil.NoSuchProcess):
-                    total += process.memory_info().rss
-            self.peak_bytes = max(self.peak_bytes, total)
+                    sizes.append(process.memory_info().rss)
+            self.peak_bytes = max(self.peak_bytes, sum(sizes))
+            self.largest_bytes = max(self.largest_bytes, *sizes)

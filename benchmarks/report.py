@@ -1,78 +1,85 @@
-"""What `make bench` says: a line per run, the table, and the file of all results."""
+"""What the benchmarks say: tables, and the files of all results."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any
 
-from benchmarks.measure import Result
+__all__ = ["Column", "Runs", "fraction", "load", "markdown", "middle", "plain", "save", "spread", "table"]
 
-__all__ = ["Runs", "Variant", "line", "save", "table"]
+RESULTS = Path(__file__).parent / "results"
 
-RESULTS = Path(__file__).parent / "results" / "latest.json"
-
-
-class Variant(NamedTuple):
-    """One program with one guarantee."""
-
-    delivery: str
-    members: int
-    """0: the hand-written loop."""
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return {0: "hand-written loop", 1: "consumer, 1 member"}.get(self.members, f"consumer, {self.members} members")
+Runs = Mapping[str, Sequence[Mapping[str, Any]]]
+"""By label, the fields of every run, in the order of the rounds."""
+Column = tuple[str, Callable[[Runs, str], str]]
+"""The head, and the cell of a label."""
 
 
-Runs = Mapping[Variant, list[Result]]
+def middle(runs: Runs, label: str, field: str) -> float:
+    """The median over the rounds. Raises KeyError where nothing of this label is measured."""
+    return float(median(run[field] for run in runs[label]))
 
 
-def line(variant: Variant, result: Result) -> str:
-    """One run."""
-    text = f"{variant.delivery:14}{variant.name:20}{result.records_per_second:8,.0f}/s"
-    text += f"{result.cpu_seconds_per_10000:7.2f} CPU s/10,000{result.wall_seconds:6.1f} s in all"
-    return f"{text}, {result.duplicates:,} duplicates" if result.duplicates else text
+def fraction(runs: Runs, label: str, other: str, field: str) -> float:
+    """The median of the rounds' ratios `label` / `other`: what differs between rounds is in both.
+
+    Raises KeyError where one is not measured.
+    """
+    return float(median(a[field] / b[field] for a, b in zip(runs[label], runs[other], strict=True)))
 
 
-def table(runs: Runs) -> str:
-    """Medians, next to those of the loop with the same guarantee."""
-    rounds = max(len(results) for results in runs.values())
-    what = f"medians of {rounds} rounds (lowest-highest); x: times the loop with the same guarantee; "
-    what += "first s, all s: from the start to the first and to the last output"
-    head = f"{'records/s':>26}{'x':>7}{'CPU s/10,000':>15}{'x':>7}{'peak MB':>9}{'first s':>9}{'all s':>7}"
-    lines = [what, f"{'':34}{head}"]
-    for variant, results in runs.items():
-        base = runs[Variant(variant.delivery, 0)]
-        rates = [result.records_per_second for result in results]
-        rate, cpu = _median(results, "records_per_second"), _median(results, "cpu_seconds_per_10000")
-        columns = [
-            f"{f'{rate:,.0f} ({min(rates):,.0f}-{max(rates):,.0f})':>26}",
-            f"{rate / _median(base, 'records_per_second'):7.2f}",
-            f"{cpu:15.2f}",
-            f"{cpu / _median(base, 'cpu_seconds_per_10000'):7.2f}",
-            f"{_median(results, 'peak_bytes') / 1e6:9.0f}",
-            f"{_median(results, 'first_seconds'):9.1f}",
-            f"{_median(results, 'wall_seconds'):7.1f}",
+def spread(head: str, field: str, digits: int = 0, unit: float = 1) -> Column:
+    """Median, and the lowest and highest."""
+
+    def cell(runs: Runs, label: str) -> str:
+        values = [run[field] / unit for run in runs[label]]
+        return f"{median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
+
+    return head, cell
+
+
+def plain(head: str, field: str, digits: int = 0, unit: float = 1) -> Column:
+    """The median."""
+    return head, lambda runs, label: f"{middle(runs, label, field) / unit:,.{digits}f}"
+
+
+def table(runs: Runs, first: str, columns: Iterable[Column], names: Callable[[str], str] = str) -> str:
+    """A row for each label, in Markdown."""
+    columns = list(columns)
+    rows = [[names(label), *(cell(runs, label) for _, cell in columns)] for label in runs]
+    return markdown([first, *(head for head, _ in columns)], rows)
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that reads well on a terminal, too: the first column to the left, the others to the right."""
+    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cells[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)),
         ]
-        lines.append(f"{variant.delivery:14}{variant.name:20}{''.join(columns)}")
-    return "\n".join(lines)
+        return f"| {' | '.join(padded)} |"
+
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(head), line(rule), *map(line, rows)])
 
 
-def save(setting: str, runs: Runs) -> None:
-    """Every run, as JSON; `setting` says on what."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    variants = [
-        {**variant._asdict(), "runs": [result._asdict() for result in results]} for variant, results in runs.items()
-    ]
-    about = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "setting": setting}
-    RESULTS.write_text(json.dumps({**about, "variants": variants}, indent=1) + "\n")
+def save(name: str, about: Mapping[str, str], runs: Runs) -> Path:
+    """Every run, as JSON; `about` says on what."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    path.write_text(json.dumps({"time": when, **about, "runs": runs}, indent=1) + "\n")
+    return path
 
 
-def _median(results: list[Result], field: str) -> float:
-    value: float = median(getattr(result, field) for result in results)
-    return value
+def load(name: str) -> dict[str, Any]:
+    """What `save` wrote; `{"runs": {}}` where nothing is measured yet."""
+    path = RESULTS / f"{name}.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"runs": {}}
+    return found

@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import orjson
 from confluent_kafka import KafkaError, Message, Producer
 
 from consumer.generate import generate
 
-PARTITIONS = 4
+LARGEST = 90 * 1024 * 1024
+"""What topics and producers admit, in bytes."""
 
 Source = Callable[[int], bytes]
 """From a sequence number to the checkpoint."""
 
 
-def generated(number: int) -> bytes:
-    """About 40 KB, 4 transactions."""
-    return generate(number)
+class Shape(NamedTuple):
+    """The input: how many checkpoints, how large, in how many partitions."""
+
+    records: int = 20_000
+    partitions: int = 4
+    size_bytes: int = 40_000
+    transactions: int = 4
+
+    def generated(self) -> Source:
+        """Synthetic checkpoints of this size."""
+        return partial(generate, size_bytes=self.size_bytes, transactions=self.transactions)
 
 
 def from_folder(folder: Path) -> Source:
     """The files of `folder` over and over, each time with another sequence number. Raises ValueError: none there."""
-    documents = [orjson.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
+    documents = [path.read_bytes() for path in sorted(folder.glob("*.json"))]
     if not documents:
         raise ValueError(f"{folder} holds no .json file: give a folder of checkpoints, one per file")
-
-    def numbered(number: int) -> bytes:
-        document: Any = documents[number % len(documents)]
-        document["checkpoint_summary"]["data"]["sequence_number"] = number
-        return orjson.dumps(document)
-
-    return numbered
+    return renumbered(documents)
 
 
-def fill(bootstrap: str, topic: str, source: Source, count: int, compression: str) -> int:
-    """Publish checkpoints 0 to `count` - 1, the number as key, number % partitions as partition; returns the bytes.
+def renumbered(documents: Iterable[bytes]) -> Source:
+    """The documents over and over, each time with another sequence number; a few microseconds each."""
+    halves: list[list[bytes]] = []
+    for document in map(orjson.loads, documents):
+        document["checkpoint_summary"]["data"]["sequence_number"] = "@@"
+        halves.append(orjson.dumps(document).split(b'"@@"'))
+    return lambda number: (b"%d" % number).join(halves[number % len(halves)])
+
+
+def fill(bootstrap: str, topic: str, source: Source, shape: Shape, compression: str) -> int:
+    """Publish checkpoints 0 to N-1, the number as key, number % partitions as partition; returns the bytes.
 
     Raises RuntimeError where one was not delivered.
     """
@@ -48,14 +62,15 @@ def fill(bootstrap: str, topic: str, source: Source, count: int, compression: st
             failed.append(error)
 
     conf = {"bootstrap.servers": bootstrap, "compression.type": compression, "linger.ms": 20, "log_level": 0}
-    producer = Producer({**conf, "enable.idempotence": True, "message.max.bytes": 16_000_000}, on_delivery=on_delivery)
+    limits = {"message.max.bytes": LARGEST, "queue.buffering.max.kbytes": 4 * LARGEST // 1024}
+    producer = Producer({**conf, **limits, "enable.idempotence": True}, on_delivery=on_delivery)
     size = 0
-    for number in range(count):
+    for number in itertools.takewhile(lambda _: not failed, range(shape.records)):
         value = source(number)
         size += len(value)
-        while not failed:
+        while True:
             try:
-                producer.produce(topic, value, str(number), number % PARTITIONS)
+                producer.produce(topic, value, str(number), number % shape.partitions)
                 break
             except BufferError:
                 producer.poll(0.1)

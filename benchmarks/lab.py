@@ -1,0 +1,167 @@
+"""One real broker, its topics, and the runs on it: what all benchmarks have in common."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition, libversion
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from benchmarks.measure import Job, Result, Wrong, measure
+from benchmarks.source import LARGEST, Shape, Source, fill, from_folder
+from benchmarks.systems import System
+from tests.brokers.container import ContainerBroker
+from tests.brokers.find import Broker
+from tests.brokers.foreign import ForeignBroker
+from tests.brokers.jars import Unavailable
+from tests.brokers.jvm import JvmBroker
+
+LIBRARIES = ("confluent-kafka", "fastavro", "msgspec", "orjson")
+
+
+class Lab:
+    """A broker with input topics that are filled once for each shape; `close` ends it and deletes them."""
+
+    def __init__(self, broker: Broker, checkpoints: Path | None = None, compression: str = "none") -> None:
+        self.broker = broker
+        self._checkpoints = checkpoints
+        self._compression = compression
+        self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+        self._inputs: dict[Shape, str] = {}
+
+    def source(self, shape: Shape) -> Source:
+        """Real checkpoints where there are some, else generated ones."""
+        return from_folder(self._checkpoints) if self._checkpoints else shape.generated()
+
+    def input(self, shape: Shape) -> str:
+        """The name of a topic with this input."""
+        if shape not in self._inputs:
+            name = f"benchmark-{uuid.uuid4().hex[:8]}"
+            self._make(shape.partitions, name)
+            self._inputs[shape] = name
+            fill(self.broker.bootstrap, name, self.source(shape), shape, self._compression)
+        return self._inputs[shape]
+
+    @contextmanager
+    def topics(self, partitions: int, *names: str) -> Iterator[None]:
+        """Topics, deleted afterwards."""
+        self._make(partitions, *names)
+        try:
+            yield
+        finally:
+            self._delete(*names)
+
+    def run(
+        self,
+        system: System,
+        delivery: str,
+        shape: Shape,
+        *,
+        pools: int = 1,
+        skipped: Callable[[int], bool] = lambda number: False,
+        existing: bool = False,
+    ) -> Result:
+        """Measure one run on a fresh output and group; `existing`: a group that has committed offset 0 everywhere.
+
+        Raises SystemExit where the program did not do its job.
+        """
+        source, name = self.input(shape), f"benchmark-{uuid.uuid4().hex[:8]}"
+        groups = [name] if pools == 1 else [f"{name}-{number}" for number in range(pools)]
+        job = Job(self.broker.bootstrap, source, name, groups, shape, self.source(shape), system.work, skipped)
+        with self.topics(shape.partitions, name, f"{name}.dlq"):
+            if existing:
+                offsets = [TopicPartition(source, at, 0) for at in range(shape.partitions)]
+                asked = [ConsumerGroupTopicPartitions(name, offsets)]
+                self._admin.alter_consumer_group_offsets(asked)[name].result()
+            try:
+                return measure(job, system.program(job, delivery))
+            except Wrong as error:
+                raise SystemExit(f"{system.title}, {delivery}: {error}") from None
+
+    def about(self, shape: Shape) -> dict[str, str]:
+        """What a reader of the results must know."""
+        kind = f"real ones from {self._checkpoints.name}, numbered anew" if self._checkpoints else "generated"
+        size = sum(len(self.source(shape)(number)) for number in range(20)) / 20_000
+        return {
+            "broker": self.broker.describe.split(" at ")[0],
+            "input": f"{shape.records:,} checkpoints of {size:,.0f} KB, {kind}, compression {self._compression}, "
+            f"{shape.partitions} partitions",
+            "machine": f"{os.cpu_count()} cores, {_cpu()}, Linux {platform.release()}, shared by all",
+            "versions": ", ".join(
+                [f"Python {platform.python_version()}", f"librdkafka {libversion()[0]}", *_versions()]
+            ),
+        }
+
+    def close(self) -> None:
+        """Delete the input topics and end a broker of its own."""
+        try:
+            if self._inputs and not self.broker.owned:
+                self._delete(*self._inputs.values())
+        finally:
+            self.broker.close()
+
+    def _make(self, partitions: int, *names: str) -> None:
+        config = {"max.message.bytes": str(LARGEST)}
+        for made in self._admin.create_topics(
+            [NewTopic(name, partitions, 1, config=config) for name in names]
+        ).values():
+            made.result()
+
+    def _delete(self, *names: str) -> None:
+        for gone in self._admin.delete_topics(list(names)).values():
+            gone.result()
+
+
+def arguments(description: str, rounds: int) -> argparse.ArgumentParser:
+    """The options that all benchmarks have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=rounds, help="of everything in turn (default: %(default)s)")
+    parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="real ones instead of generated ones")
+    parser.add_argument("--compression", default="none", help="of the input topic: none (default), zstd, lz4, ...")
+    return parser
+
+
+@contextmanager
+def opened(given: argparse.Namespace, join_ms: int = 1000) -> Iterator[Lab]:
+    """A lab on the broker of KAFKA_BOOTSTRAP_SERVERS, else on a JVM process of its own, else in a container.
+
+    `join_ms`: how long a broker of its own waits for further members before it deals out the work (`classic` groups).
+    """
+    broker: Broker
+    if bootstrap := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        broker = ForeignBroker(bootstrap)
+    else:
+        try:
+            broker = JvmBroker(settings={"group.initial.rebalance.delay.ms": str(join_ms)}, heap="1g")
+        except Unavailable as reason:
+            print(f"no broker as a JVM process ({reason}), so in a container, which adds some noise", file=sys.stderr)
+            broker = ContainerBroker()
+    lab = Lab(broker, given.checkpoints, given.compression)
+    try:
+        yield lab
+    finally:
+        lab.close()
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _versions() -> Iterator[str]:
+    yield from (f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
+    for command in (["java", "-version"], ["rustc", "--version"]):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            continue
+        yield (done.stdout + done.stderr).splitlines()[0].replace('"', "")
