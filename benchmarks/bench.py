@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from benchmarks.lab import arguments, opened
+from benchmarks.lab import arguments, in_turn, opened
+from benchmarks.measure import Result
 from benchmarks.report import Column, Runs, fraction, plain, save, spread, table
 from benchmarks.source import Shape
 from benchmarks.systems import ALO, EOS, SYSTEMS, without_what_cannot_be_built
@@ -65,23 +66,21 @@ def main() -> int:
     args = _arguments()
     asked = [pair for pair in SETS[args.set] if not args.systems or pair[0] in args.systems]
     kept = without_what_cannot_be_built(dict.fromkeys(name for name, _ in asked))
-    variants = [pair for pair in asked if pair[0] in kept]
+    labels = [" ".join(pair) for pair in asked if pair[0] in kept]
     shape = Shape(args.count, args.partitions)
-    runs: dict[str, list[dict[str, Any]]] = {" ".join(pair): [] for pair in variants}
     with opened(args) as lab:
+
+        def once(label: str) -> tuple[Result, str]:
+            name, delivery = label.split()
+            result = lab.run(SYSTEMS[name], delivery, shape)
+            said = f"{result.records_per_second:8,.0f}/s{result.cpu_seconds_per_10000:7.2f} CPU s/10,000"
+            return result, said + f", {result.duplicates:,} duplicates" * bool(result.duplicates)
+
         about = lab.about(shape)
-        print("\n".join(f"{name}: {text}" for name, text in about.items()), flush=True)
-        for number in range(1, args.rounds + 1):
-            for name, delivery in variants if number % 2 else reversed(variants):
-                result = lab.run(SYSTEMS[name], delivery, shape)
-                runs[f"{name} {delivery}"].append(result._asdict())
-                said = f"{result.records_per_second:8,.0f}/s{result.cpu_seconds_per_10000:7.2f} CPU s/10,000"
-                said += f", {result.duplicates:,} duplicates" if result.duplicates else ""
-                print(f"round {number}  {title(f'{name} {delivery}'):60}{said}", flush=True)
-    print(f"\nmedians of {args.rounds} rounds (lowest-highest), every run verified; {variants[0][0]} ÷ it: its ratio")
-    print(shown(runs))
+        runs = in_turn(labels, args.rounds, once)
+    print(f"\nmedians of {args.rounds} rounds (lowest-highest), every run verified\n{shown(runs)}")
     print(save(args.set if args.partitions == Shape().partitions else f"{args.set}-{args.partitions}", about, runs))
-    return 0
+    return 0 if len(runs) == len(labels) else 1
 
 
 def _arguments() -> Any:

@@ -9,14 +9,16 @@ import platform
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition, libversion
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.measure import Job, Result, Wrong, measure
+from benchmarks.report import Runs
 from benchmarks.source import LARGEST, Shape, Source, fill, from_folder
 from benchmarks.systems import System
 from tests.brokers.container import ContainerBroker
@@ -72,7 +74,7 @@ class Lab:
     ) -> Result:
         """Measure one run on a fresh output and group; `existing`: a group that has committed offset 0 everywhere.
 
-        Raises SystemExit where the program did not do its job.
+        Raises Wrong where the program did not do its job.
         """
         source, name = self.input(shape), f"benchmark-{uuid.uuid4().hex[:8]}"
         groups = [name] if pools == 1 else [f"{name}-{number}" for number in range(pools)]
@@ -82,15 +84,12 @@ class Lab:
                 offsets = [TopicPartition(source, at, 0) for at in range(shape.partitions)]
                 asked = [ConsumerGroupTopicPartitions(name, offsets)]
                 self._admin.alter_consumer_group_offsets(asked)[name].result()
-            try:
-                return measure(job, system.program(job, delivery))
-            except Wrong as error:
-                raise SystemExit(f"{system.title}, {delivery}: {error}") from None
+            return measure(job, system.program(job, delivery))
 
     def about(self, shape: Shape) -> dict[str, str]:
         """What a reader of the results must know."""
         kind = f"real ones from {self._checkpoints.name}, numbered anew" if self._checkpoints else "generated"
-        size = sum(len(self.source(shape)(number)) for number in range(20)) / 20_000
+        size = len(b"".join(map(self.source(shape), range(20)))) / 20_000
         return {
             "broker": self.broker.describe.split(" at ")[0],
             "input": f"{shape.records:,} checkpoints of {size:,.0f} KB, {kind}, compression {self._compression}, "
@@ -150,6 +149,25 @@ def opened(given: argparse.Namespace, join_ms: int = 1000) -> Iterator[Lab]:
         yield lab
     finally:
         lab.close()
+
+
+def in_turn(labels: Sequence[str], rounds: int, once: Callable[[str], tuple[NamedTuple, str]]) -> Runs:
+    """Run each label once in every round, every second round in the opposite order; says what `once` says of it.
+
+    A program that does not do its job is named, and left out of the result.
+    """
+    runs: dict[str, list[dict[str, Any]]] = {label: [] for label in labels}
+    for number in range(1, rounds + 1):
+        for label in list(runs) if number % 2 else reversed(list(runs)):
+            try:
+                result, said = once(label)
+            except Wrong as error:
+                del runs[label]
+                print(f"!! LEFT OUT: {label} did not do its job: {error}", file=sys.stderr, flush=True)
+            else:
+                runs[label].append(result._asdict())
+                print(f"round {number}  {label:32}{said}", flush=True)
+    return runs
 
 
 def _cpu() -> str:
