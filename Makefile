@@ -6,8 +6,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV ?= uv
 LOCK = $(UV) pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
   --no-emit-index-url
+BENCHMARK = $(BIN)/python -m benchmarks.bench $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)")
 
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check format bench bench-peers performance lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -31,12 +32,20 @@ format: $(VENV)/.dev ## put the sources into the one format
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev ## throughput next to a hand-written loop, on a real broker; CHECKPOINTS=FOLDER, BENCH="..."
-	$(BIN)/python -m benchmarks.bench $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(BENCH)
+	$(BENCHMARK) $(BENCH)
+
+bench-peers: $(VENV)/.dev ## the same next to Kafka Streams, Rust, Quix Streams and others, built first (Java 17, Maven, Cargo)
+	$(BENCHMARK) --set peers $(BENCH)
+
+performance: $(VENV)/.plot ## docs/performance.md and its plots, from what the benchmarks saved
+	$(BIN)/python -m benchmarks.plot
+	$(BIN)/python -m benchmarks.publish
 
 lock: ## lock files after pyproject.toml, versions and hashes only (needs uv); UPGRADE=--upgrade takes newer versions
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(LOCK) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(LOCK) --group build --output-file requirements-build.lock
+	$(LOCK) --group plot --constraint requirements-dev.lock --output-file requirements-plot.lock
 
 clean: ## remove what these targets made
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -54,4 +63,8 @@ $(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.plot: $(VENV)/.dev requirements-plot.lock
+	$(PIP) install --require-hashes -r requirements-plot.lock
 	@touch $@

@@ -79,7 +79,8 @@ def main() -> int:
         about = lab.about(shape)
         runs = in_turn(labels, args.rounds, once)
     print(f"\nmedians of {args.rounds} rounds (lowest-highest), every run verified\n{shown(runs)}")
-    print(save(args.set if args.partitions == Shape().partitions else f"{args.set}-{args.partitions}", about, runs))
+    name = args.set if args.partitions == Shape().partitions else f"{args.set}-{args.partitions}"
+    print(save(name + "-some" * bool(args.systems), about, runs))
     return 0 if len(runs) == len(labels) else 1
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition, libversion
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from benchmarks.jobs import SUMMARIES, Work
 from benchmarks.measure import Job, Result, Wrong, measure
 from benchmarks.report import Runs
 from benchmarks.source import LARGEST, Shape, Source, fill, from_folder
@@ -39,6 +40,7 @@ class Lab:
         self._compression = compression
         self._admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
         self._inputs: dict[Shape, str] = {}
+        self._each: dict[tuple[Shape, str], list[int]] = {}
 
     def source(self, shape: Shape) -> Source:
         """Real checkpoints where there are some, else generated ones."""
@@ -52,6 +54,14 @@ class Lab:
             self._inputs[shape] = name
             fill(self.broker.bootstrap, name, self.source(shape), shape, self._compression)
         return self._inputs[shape]
+
+    def each(self, shape: Shape, work: Work) -> list[int]:
+        """How many output records each checkpoint of an input gives."""
+        if (shape, work.name) not in self._each:
+            source = self.source(shape)
+            outputs = (work.outputs(source(number)) for number in range(shape.records))
+            self._each[shape, work.name] = [1] * shape.records if work is SUMMARIES else [*map(len, outputs)]
+        return self._each[shape, work.name]
 
     @contextmanager
     def topics(self, partitions: int, *names: str) -> Iterator[None]:
@@ -78,7 +88,8 @@ class Lab:
         """
         source, name = self.input(shape), f"benchmark-{uuid.uuid4().hex[:8]}"
         groups = [name] if pools == 1 else [f"{name}-{number}" for number in range(pools)]
-        job = Job(self.broker.bootstrap, source, name, groups, shape, self.source(shape), system.work, skipped)
+        each = self.each(shape, system.work)
+        job = Job(self.broker.bootstrap, source, name, groups, shape, self.source(shape), system.work, each, skipped)
         with self.topics(shape.partitions, name, f"{name}.dlq"):
             if existing:
                 offsets = [TopicPartition(source, at, 0) for at in range(shape.partitions)]

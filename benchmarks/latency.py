@@ -6,6 +6,7 @@ measured. Prints a table; every single run goes to benchmarks/results/latency.js
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import sys
 import time
@@ -67,7 +68,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of the values do not exceed. Raises ValueError: there is none."""
     if not ordered:
         raise ValueError("no value was measured")
-    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 class _Feeder:

@@ -70,6 +70,8 @@ class Job(NamedTuple):
     shape: Shape
     source: Source
     work: Work = SUMMARIES
+    each: Sequence[int] = ()
+    """Output records of each checkpoint; empty: one of each."""
     skipped: Callable[[int], bool] = lambda number: False
     """Checkpoints that are to give no output."""
 
@@ -79,9 +81,8 @@ class Job(NamedTuple):
 
     def counts(self) -> list[int]:
         """How many output records each checkpoint is to give."""
-        if self.work is SUMMARIES:  # without making each of them once more
-            return [0 if self.skipped(number) else len(self.groups) for number in range(self.shape.records)]
-        return [len(self.outputs(number)) for number in range(self.shape.records)]
+        each = self.each or [1] * self.shape.records
+        return [0 if self.skipped(number) else count * len(self.groups) for number, count in enumerate(each)]
 
 
 class Program(NamedTuple):

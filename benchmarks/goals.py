@@ -1,0 +1,92 @@
+"""What was aimed at, next to what is measured: one row for each goal."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from benchmarks.bench import MB
+from benchmarks.report import Runs, fraction, load, markdown, middle
+
+UNMEASURED = "not measured yet"
+COMMANDS = {
+    "peers": "make bench-peers",
+    "peers-1": 'make bench-peers BENCH="--partitions 1"',
+    "transactions": 'make bench BENCH="--set transactions"',
+    "latency": "python -m benchmarks.latency",
+    "growth-in-flight": "python -m benchmarks.growth in-flight",
+    "growth-start": "python -m benchmarks.growth start",
+}
+NAMES = {
+    "records_per_second": ("rate", 1),
+    "cpu_seconds_per_10000": ("CPU per checkpoint", 1),
+    "p50_ms": ("p50, ms", 1),
+    "p99_ms": ("p99, ms", 1),
+    "first_seconds": ("start to first output, s", 1),
+    "largest_bytes": ("MB of the largest process", MB),
+}
+
+
+class Goal(NamedTuple):
+    """A figure of one file of results, or its ratio to that of another label, and the limit of what is good."""
+
+    number: int
+    file: str
+    field: str
+    label: str
+    other: str
+    """Empty: the figure itself."""
+    sign: str
+    """≥ or ≤."""
+    limit: float
+
+    def row(self, runs: Runs) -> list[str]:
+        """Goal, aimed at, measured, reached, command."""
+        name, unit = NAMES[self.field]
+        text = f"{self.number}. {name}: {self.label}" + f" ÷ {self.other}" * bool(self.other)
+        measured = reached = UNMEASURED
+        if self.label in runs and self.other in {"", *runs}:
+            found = middle(runs, self.label, self.field) / unit
+            if self.other:
+                found = fraction(runs, self.label, self.other, self.field)
+            measured = f"{found:,.2f}"
+            reached = "yes" if (found >= self.limit if self.sign == "≥" else found <= self.limit) else "**no**"
+        if self.file == "peers-1":
+            text += ", one partition"
+        return [text, f"{self.sign} {self.limit:g}", measured, reached, f"`{COMMANDS[self.file]}`"]
+
+
+RATE, CPU, SIZE = "records_per_second", "cpu_seconds_per_10000", "largest_bytes"
+OURS, TRANSACTIONS = "consumer exactly_once", "transactions exactly_once"
+GOALS = [
+    *(
+        Goal(1, file, field, OURS, f"{peer} exactly_once", sign, limit)
+        for file in ("peers", "peers-1")
+        for field, peer, sign, limit in (
+            (RATE, "loop", "≥", 4),
+            (RATE, "quix", "≥", 5),
+            (RATE, "streams", "≥", 7),
+            (RATE, "rust", "≥", 3),
+            (RATE, "fetch-only", "≥", 0.65),
+            (CPU, "rust", "≤", 0.45),
+        )
+    ),
+    Goal(2, "transactions", RATE, TRANSACTIONS, "loop-transactions exactly_once", "≥", 1.6),
+    Goal(2, "transactions", CPU, "transactions-2 exactly_once", TRANSACTIONS, "≤", 1.1),
+    Goal(2, "transactions", CPU, "transactions-4 exactly_once", TRANSACTIONS, "≤", 1.1),
+    Goal(2, "transactions", RATE, "transactions-2 exactly_once", TRANSACTIONS, "≥", 1.8),
+    Goal(3, "peers", RATE, OURS, "consumer at_least_once", "≥", 0.95),
+    Goal(4, "latency", "p50_ms", "consumer 50/s", "", "≤", 20),
+    Goal(4, "latency", "p99_ms", "consumer 50/s", "", "≤", 60),
+    Goal(4, "latency", "p50_ms", "consumer 500/s", "", "≤", 20),
+    Goal(4, "latency", "p99_ms", "consumer 500/s", "", "≤", 60),
+    Goal(5, "growth-in-flight", RATE, "64", "1", "≥", 50),
+    Goal(6, "growth-start", "first_seconds", "existing group", "", "≤", 1.5),
+    Goal(7, "peers", SIZE, OURS, "", "≤", 150),
+    Goal(7, "latency", SIZE, "consumer 500/s", "", "≤", 100),
+]
+
+
+def shown() -> str:
+    """The table, from the saved results."""
+    rows = [goal.row(load(goal.file)["runs"]) for goal in GOALS]
+    return markdown(["goal", "aimed at", "measured", "reached", "command"], rows)
