@@ -12,7 +12,7 @@ BENCHMARK = $(BIN)/python -m benchmarks.bench $(if $(CHECKPOINTS),--checkpoints 
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
 setup: $(VENV)/.runtime ## make .venv with the command in .venv/bin
 

@@ -32,7 +32,7 @@ LIBRARIES = ("confluent-kafka", "fastavro", "msgspec", "orjson")
 
 
 class Lab:
-    """A broker with input topics that are filled once for each shape; `close` ends it and deletes them."""
+    """A broker with input topics that are filled once for each shape; `close` deletes them."""
 
     def __init__(self, broker: Broker, checkpoints: Path | None = None, compression: str = "none") -> None:
         self.broker = broker
@@ -112,12 +112,9 @@ class Lab:
         }
 
     def close(self) -> None:
-        """Delete the input topics and end a broker of its own."""
-        try:
-            if self._inputs and not self.broker.owned:
-                self._delete(*self._inputs.values())
-        finally:
-            self.broker.close()
+        """Delete the input topics."""
+        if self._inputs:
+            self._delete(*self._inputs.values())
 
     def _make(self, partitions: int, *names: str) -> None:
         config = {"max.message.bytes": str(LARGEST)}
@@ -155,11 +152,12 @@ def opened(given: argparse.Namespace, join_ms: int = 1000) -> Iterator[Lab]:
         except Unavailable as reason:
             print(f"no broker as a JVM process ({reason}), so in a container, which adds some noise", file=sys.stderr)
             broker = ContainerBroker()
-    lab = Lab(broker, given.checkpoints, given.compression)
     try:
+        lab = Lab(broker, given.checkpoints, given.compression)
         yield lab
-    finally:
         lab.close()
+    finally:
+        broker.close()
 
 
 def in_turn(labels: Sequence[str], rounds: int, once: Callable[[str], tuple[NamedTuple, str]]) -> Runs:

@@ -7,53 +7,89 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import bench
-from benchmarks.measure import Job, Wrong, measure
-from benchmarks.report import Variant, table
-from benchmarks.source import PARTITIONS, fill, generated
+from benchmarks import latency
+from benchmarks.growth import CURVES
+from benchmarks.lab import Lab
+from benchmarks.measure import Wrong
+from benchmarks.source import Shape
+from benchmarks.systems import ALO, EOS, SYSTEMS, System
 from tests.brokers.find import Broker
-from tests.brokers.topics import TopicFactory, Topics
 
-RECORDS = 6_000
+SHAPE = Shape(records=6_000)
 LIAR = """
-import sys
-from benchmarks import bare
-true = bare.summary
-bare.summary = lambda value: {name: 1 if name == "epoch" else found for name, found in true(value).items()}
+from benchmarks import bare, jobs
+true = jobs.summary
+jobs.summary = lambda value: {name: 1 if name == "epoch" else found for name, found in true(value).items()}
 bare.main()
 """
 FORGETFUL = "from benchmarks import bare; bare.Loop._commit = lambda self: self._producer.flush() and None; bare.main()"
+SCATTERED = """
+from benchmarks import bare
+publish, held = bare.Loop._publish, {}
+def late(self, message):
+    before = held.pop(message.partition(), None)
+    if before is None and message.offset() == 700:
+        held[message.partition()] = message
+    else:
+        publish(self, message)
+        before and publish(self, before)
+bare.Loop._publish = late
+bare.main()
+"""
 
 
 @pytest.fixture(scope="module")
-def inputs(broker: Broker) -> Iterator[Topics]:
-    factory = TopicFactory(broker)
-    names = factory(input=PARTITIONS, output=0, dlq=0)
-    fill(broker.bootstrap, names.input, generated, RECORDS, "zstd")
-    yield names
-    factory.close()
+def lab(broker: Broker) -> Iterator[Lab]:
+    found = Lab(broker, compression="zstd")
+    yield found
+    found.close()
 
 
-@pytest.fixture
-def job(broker: Broker, inputs: Topics, topics: TopicFactory) -> Job:
-    own = topics(input=0, output=PARTITIONS, dlq=PARTITIONS)
-    return Job(broker.bootstrap, inputs.input, own.output, own.group, RECORDS, generated)
-
-
-@pytest.mark.parametrize("delivery", bench.DELIVERIES)
-@pytest.mark.parametrize("members", [0, 1])
-def test_both_programs_do_the_job(job: Job, delivery: str, members: int) -> None:
-    variant = Variant(delivery, members)
-    settings = {**bench._settings(job, variant), "CONSUMER_DLQ_TOPIC": job.output.replace(".output", ".dlq")}
-    result = measure(job, bench._command(job, variant), settings)
+@pytest.mark.parametrize(
+    ("name", "delivery"),
+    [
+        ("consumer", EOS),
+        ("consumer", ALO),
+        ("loop", EOS),
+        ("loop", ALO),
+        ("loop-typed", EOS),
+        ("fetch-only", EOS),
+        ("transactions", EOS),
+        ("loop-transactions", EOS),
+    ],
+)
+def test_the_programs_do_the_job(lab: Lab, name: str, delivery: str) -> None:
+    result = lab.run(SYSTEMS[name], delivery, SHAPE)
     assert result.duplicates == 0
     assert result.first_seconds < result.wall_seconds
     assert result.cpu_seconds_per_10000 > 0
-    assert table({Variant(delivery, 0): [result]}).count(delivery) == 1
+    assert 0 < result.largest_bytes <= result.peak_bytes
 
 
-@pytest.mark.parametrize(("program", "complaint"), [(LIAR, "was published as"), (FORGETFUL, "0 of 6,000")])
-def test_a_program_that_does_not_do_the_job_is_refused(job: Job, program: str, complaint: str) -> None:
-    arguments = [job.bootstrap, job.input, job.output, job.group, "at_least_once"]
+@pytest.mark.parametrize(("curve", "label"), [("dead-letters", "10 %"), ("pools", "2"), ("start", "existing group")])
+def test_the_growth_curves_run_what_they_say(lab: Lab, curve: str, label: str) -> None:
+    point = CURVES[curve][label]
+    result = lab.run(point.system, EOS, SHAPE, pools=point.pools, skipped=point.skipped, existing=point.existing)
+    assert result.duplicates == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "complaint"),
+    [
+        (LIAR, "was published as"),
+        (FORGETFUL, "0 of 6,000"),
+        (SCATTERED, "4 output records came before one that precedes them"),
+        ("raise SystemExit(1)", "6,000 output records are missing"),
+    ],
+)
+def test_a_program_that_does_not_do_the_job_is_refused(lab: Lab, program: str, complaint: str) -> None:
     with pytest.raises(Wrong, match=complaint):
-        measure(job, [sys.executable, "-c", program, *arguments], {})
+        lab.run(System("a bad one", (sys.executable, "-c", program)), ALO, SHAPE)
+
+
+def test_latency_is_that_of_every_record(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "WARM_SECONDS", 4.0)
+    found = latency.measure(lab, SYSTEMS["consumer"], 100, 2.0)
+    assert 0 < found.p50_ms <= found.p99_ms <= found.max_ms
+    assert found.sent_per_second > 0
+    assert 0 < found.seen_percent <= 100

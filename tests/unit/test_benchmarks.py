@@ -1,0 +1,206 @@
+"""The benchmark's arithmetic: medians, ratios, percentiles, tables, goals, and what it checks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import bench, growth, jobs, publish, report, systems
+from benchmarks.goals import CPU, GOALS, RATE, Goal
+from benchmarks.goals import shown as goals_shown
+from benchmarks.lab import in_turn
+from benchmarks.latency import percentile, waited
+from benchmarks.measure import Job, Wrong
+from benchmarks.peers import projected
+from benchmarks.source import Shape, from_folder, renumbered
+from benchmarks.systems import ALO, EOS, SYSTEMS
+from benchmarks.workers import refused
+from consumer import Checkpoint, CheckpointHeader
+from consumer.checkpoint import Position
+from consumer.generate import generate
+from consumer.workers import SummaryWorker, TransactionWorker
+
+POSITION = Position("in", 0, 0, 0, None, ())
+RUNS = {
+    "consumer exactly_once": [{RATE: 30.0, CPU: 1.0}, {RATE: 10.0, CPU: 2.0}, {RATE: 40.0, CPU: 3.0}],
+    "loop exactly_once": [{RATE: 10.0, CPU: 4.0}, {RATE: 2.0, CPU: 4.0}, {RATE: 10.0, CPU: 4.0}],
+}
+
+
+def test_a_ratio_is_the_median_of_the_rounds() -> None:
+    assert report.middle(RUNS, "consumer exactly_once", RATE) == 30
+    assert report.fraction(RUNS, "consumer exactly_once", "loop exactly_once", RATE) == 4  # of 3, 5, 4; not 30 / 10
+    with pytest.raises(KeyError):
+        report.fraction(RUNS, "consumer exactly_once", "rust exactly_once", RATE)
+
+
+def test_a_table_is_aligned_markdown() -> None:
+    columns = [report.spread("rate", RATE), report.plain("CPU", CPU, 1, unit=2)]
+    assert report.table(RUNS, "system", columns, lambda label: label.split()[0]).splitlines() == [
+        "| system   |       rate | CPU |",
+        "| :------- | ---------: | --: |",
+        "| consumer | 30 (10-40) | 1.0 |",
+        "| loop     |  10 (2-10) | 2.0 |",
+    ]
+
+
+def test_everything_is_compared_with_the_consumer_under_the_same_guarantee() -> None:
+    full = dict.fromkeys(("peak_bytes", "largest_bytes", "first_seconds", "wall_seconds"), 1.0)
+    rates = {"consumer exactly_once": 40.0, "loop exactly_once": 10.0, "consumer at_least_once": 60.0}
+    rates |= {"loop at_least_once": 20.0}
+    runs = {label: [{RATE: rate, CPU: 1.0, **full}] for label, rate in rates.items()}
+    rows = [[cell.strip() for cell in line.split("|")] for line in bench.shown(runs).splitlines()[2:]]
+    assert [row[3] for row in rows] == ["1.00", "4.00", "1.00", "3.00"]
+    del runs["consumer at_least_once"]
+    assert bench.shown(runs).splitlines()[-1].split("|")[3].strip() == "2.00"
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1).map(sorted), st.floats(0.01, 1))
+def test_a_percentile_is_not_exceeded_by_its_share(values: list[float], share: float) -> None:
+    found = percentile(values, share)
+    assert sum(value <= found for value in values) >= share * len(values) - 1e-9
+    assert sum(value < found for value in values) < share * len(values)
+
+
+def test_what_never_became_visible_counts_with_what_it_has_waited() -> None:
+    sent, visible = [1.0, 2.0, 3.0, 4.0, 9.5, 0.0], [1.5, 2.25, 0.0, 4.125, 9.75, 0.0]
+    waits, seen = waited(sent, visible, begin=1.0, recent=9.0, end=10.0)
+    assert (waits, seen) == ([0.125, 0.25, 7.0], 2)
+
+
+@pytest.mark.parametrize(
+    ("sign", "limit", "other", "measured", "reached"),
+    [
+        ("≥", 4, "loop exactly_once", "4.00", "yes"),
+        ("≥", 4.1, "loop exactly_once", "4.00", "**no**"),
+        ("≤", 30, "", "30.00", "yes"),
+        ("≤", 29, "", "30.00", "**no**"),
+        ("≥", 1, "rust exactly_once", "not measured yet", "not measured yet"),
+    ],
+)
+def test_a_goal_is_reached_or_not_or_unmeasured(
+    sign: str, limit: float, other: str, measured: str, reached: str
+) -> None:
+    row = Goal(1, "peers", RATE, "consumer exactly_once", other, sign, limit).row(RUNS)
+    assert row[1:4] == [f"{sign} {limit:g}", measured, reached]
+
+
+def test_goals_and_tables_name_what_the_drivers_measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    measured = {name: {" ".join(pair) for pair in pairs} for name, pairs in bench.SETS.items()}
+    measured["peers-1"] = measured["peers"]
+    measured |= {f"growth-{curve}": set(points) for curve, points in growth.CURVES.items()}
+    measured["latency"] = {"consumer 50/s", "consumer 500/s"}
+    assert [goal for goal in GOALS if not {goal.label, goal.other} - {""} <= measured[goal.file]] == []
+    assert goals_shown().count("not measured yet") == 2 * len(GOALS)
+
+
+def test_results_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    assert report.load("peers") == {"runs": {}}
+    report.save("peers", {"broker": "one"}, RUNS)
+    found = report.load("peers")
+    assert (found["broker"], found["runs"]) == ("one", RUNS)
+
+
+def test_a_table_replaces_what_stands_between_its_markers() -> None:
+    text = publish.filled("a <!-- x -->old\n\\1<!-- /x --> b <!-- y --><!-- /y -->", "x", r"new \1")
+    assert text == "a <!-- x -->\nnew \\1\n<!-- /x --> b <!-- y --><!-- /y -->"
+    with pytest.raises(ValueError, match="0 places are marked"):
+        publish.filled(text, "z", "new")
+
+
+def test_the_document_has_a_place_for_every_table() -> None:
+    text = publish.DOCUMENT.read_text()
+    for name in ("goals", *publish.TABLES):
+        publish.filled(text, name, "")
+
+
+def test_the_rounds_run_in_turn_and_a_program_that_fails_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    class One(NamedTuple):
+        number: int
+
+    order: list[str] = []
+
+    def once(label: str) -> tuple[One, str]:
+        order.append(label)
+        if label == "b" and len(order) > 3:
+            raise Wrong("it lied")
+        return One(len(order)), "said"
+
+    assert in_turn(["a", "b", "c"], 3, once) == {
+        "a": [{"number": 1}, {"number": 6}, {"number": 7}],
+        "c": [{"number": 3}, {"number": 4}, {"number": 8}],
+    }
+    assert order == ["a", "b", "c", "c", "b", "a", "a", "c"]
+    assert "LEFT OUT: b did not do its job: it lied" in capsys.readouterr().err
+
+
+def test_the_reference_is_what_the_shipped_workers_publish() -> None:
+    for number in (0, 3, 98, 99, 100):
+        value = generate(number)
+        made = SummaryWorker().process_checkpoint(CheckpointHeader.decode(value, POSITION))
+        assert jobs.summary(value) == projected.summary(value) == msgspec.to_builtins(made)
+        records = TransactionWorker().process_checkpoint(Checkpoint.decode(value, POSITION))
+        assert jobs.transactions(value) == msgspec.to_builtins(records)
+        for work in jobs.WORKS.values():
+            assert [work.decode(record) for record in work.encode(value)] == work.outputs(value)
+
+
+def test_a_frame_of_another_schema_is_refused() -> None:
+    record = jobs.SUMMARIES.encode(generate(0))[0]
+    with pytest.raises(ValueError, match="the frame is"):
+        jobs.TRANSACTIONS.decode(record)
+
+
+def test_checkpoints_are_numbered_anew(tmp_path: Path) -> None:
+    for number in (5, 6):
+        (tmp_path / f"{number}.json").write_bytes(generate(number))
+    for source in (from_folder(tmp_path), renumbered([generate(5), generate(6)])):
+        assert [jobs.summary(source(number))["sequence_number"] for number in range(3)] == [0, 1, 2]
+        expected = json.loads(generate(6))
+        expected["checkpoint_summary"]["data"]["sequence_number"] = 3
+        assert json.loads(source(3)) == expected
+    with pytest.raises(ValueError, match=r"holds no \.json file"):
+        from_folder(tmp_path / "none")
+
+
+def test_what_is_expected_of_each_checkpoint() -> None:
+    shape = Shape(1000)
+    job = Job("", "in", "out", ["a", "b"], shape, shape.generated(), skipped=partial(refused, per_thousand=10))
+    assert job.counts().count(0) == 10
+    assert sum(job.counts()) == 990 * 2
+    kept, skipped = job.counts().index(2), job.counts().index(0)
+    assert job.outputs(skipped) == []
+    assert job.outputs(kept) == [jobs.summary(generate(kept))] * 2
+    assert job._replace(each=[3, 1, 2], skipped=lambda number: number == 1).counts() == [6, 0, 4]
+
+
+def test_programs_are_told_by_arguments_and_the_consumer_by_its_settings() -> None:
+    job = Job("host:1", "in", "out", ["group"], Shape(), generate)
+    rust = SYSTEMS["rust"].program(job, EOS)
+    assert rust.command[1:] == ("host:1", "in", "out", "group", EOS, "typed")
+    environ: Mapping[str, Any] = SYSTEMS["transactions-2"].program(job, ALO).environ
+    assert environ["CONSUMER_WORKER"] == "consumer.workers:TransactionWorker"
+    assert environ["CONSUMER_DELIVERY"] == ALO
+    assert environ["CONSUMER_CONCURRENCY"] == "2"
+    assert growth.CURVES["batch"]["10"].system.program(job, EOS).environ["CONSUMER_BATCH__MAX_MESSAGES"] == "10"
+
+
+def test_a_system_that_cannot_be_built_is_left_out_aloud(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(systems, "BUILT", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert systems.without_what_cannot_be_built(["consumer", "rust", "streams", "loop"]) == ["consumer", "loop"]
+    said = capsys.readouterr().err
+    assert "LEFT OUT: Rust, rdkafka, typed serde: `cargo` is not on the PATH" in said
+    assert "LEFT OUT: Kafka Streams, 2 threads, Jackson: `mvn` is not on the PATH" in said
