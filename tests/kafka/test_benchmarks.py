@@ -36,6 +36,15 @@ def late(self, message):
 bare.Loop._publish = late
 bare.main()
 """
+TWICE = """
+from benchmarks import bare
+publish = bare.Loop._publish
+def twice(self, message):
+    publish(self, message)
+    message.offset() == 700 and publish(self, message)
+bare.Loop._publish = twice
+bare.main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +94,10 @@ def test_the_growth_curves_run_what_they_say(lab: Lab, curve: str, label: str) -
 def test_a_program_that_does_not_do_the_job_is_refused(lab: Lab, program: str, complaint: str) -> None:
     with pytest.raises(Wrong, match=complaint):
         lab.run(System("a bad one", (sys.executable, "-c", program)), ALO, SHAPE)
+
+
+def test_what_is_published_twice_is_counted(lab: Lab) -> None:
+    assert lab.run(System("a bad one", (sys.executable, "-c", TWICE)), ALO, SHAPE).duplicates == 4
 
 
 def test_latency_is_that_of_every_record(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
