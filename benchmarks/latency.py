@@ -22,11 +22,13 @@ from benchmarks.bench import MB
 from benchmarks.lab import Lab, arguments, in_turn, opened
 from benchmarks.measure import Job, Usage, Wrong, running
 from benchmarks.report import Column, Runs, plain, save, spread, table
-from benchmarks.source import Shape, renumbered
+from benchmarks.source import LARGEST, Shape, put, renumbered
 from benchmarks.systems import EOS, SYSTEMS, System, without_what_cannot_be_built
 
-WARM_SECONDS = 10.0
-"""From the start of the program: it joins, and its caches and its compiler warm up."""
+START_SECONDS = 60.0
+"""In which the first output must come."""
+WARM_SECONDS = 6.0
+"""From the first output: what was sent before is made up for, caches and compilers warm up."""
 GRACE_SECONDS = 0.5
 """What was sent so shortly before the end of the run is left out."""
 DOCUMENTS = 100
@@ -39,6 +41,7 @@ READER = {
     "isolation.level": "read_committed",
     "fetch.wait.max.ms": 5,
 }
+FEEDER = {"linger.ms": 0, "log_level": 0, "message.max.bytes": LARGEST, "queue.buffering.max.kbytes": LARGEST // 1024}
 COLUMNS: list[Column] = [
     spread("p50 ms", "p50_ms", 1),
     spread("p99 ms", "p99_ms", 1),
@@ -95,7 +98,7 @@ class _Feeder:
 
 def _feed(bootstrap: str, topic: str, documents: list[bytes], rate: float, sent: Any, stopped: Any) -> None:
     source, partitions = renumbered(documents), Shape().partitions
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "log_level": 0})
+    producer = Producer({"bootstrap.servers": bootstrap, **FEEDER})
     producer.list_topics(topic, 10)
     started = time.monotonic()
     for number in range(len(sent)):
@@ -105,8 +108,7 @@ def _feed(bootstrap: str, topic: str, documents: list[bytes], rate: float, sent:
             break
         value = source(number)
         sent[number] = time.monotonic()
-        producer.produce(topic, value, str(number), number % partitions)
-        producer.poll(0)
+        put(producer, topic, value, number, partitions)
     producer.flush(5)
 
 
@@ -116,7 +118,7 @@ def measure(lab: Lab, system: System, rate: float, seconds: float) -> Latency:
     documents = [lab.source(shape)(number) for number in range(DOCUMENTS)]
     job = Job(lab.broker.bootstrap, f"{name}.in", name, [name], shape, lab.source(shape), system.work)
     with lab.topics(shape.partitions, job.input, job.output, f"{name}.dlq"):
-        feeder = _Feeder(job.bootstrap, job.input, documents, rate, WARM_SECONDS + seconds)
+        feeder = _Feeder(job.bootstrap, job.input, documents, rate, START_SECONDS + WARM_SECONDS + seconds)
         reader = Consumer({"bootstrap.servers": job.bootstrap, **READER})
         reader.assign([TopicPartition(job.output, at, 0) for at in range(shape.partitions)])
         try:
@@ -127,14 +129,12 @@ def measure(lab: Lab, system: System, rate: float, seconds: float) -> Latency:
 
 
 def _watch(reader: Consumer, usage: Usage, sent: Any, seconds: float) -> Latency:
-    begin = time.monotonic() + WARM_SECONDS
-    end = begin + seconds
     visible = [0.0] * len(sent)
-    cpu: float | None = None
-    while (now := time.monotonic()) < end:
-        if usage.ended:
-            raise Wrong("it ended")
-        if cpu is None and now > begin:
+    first_by, begin, cpu = time.monotonic() + START_SECONDS, 0.0, 0.0
+    while not begin or (now := time.monotonic()) < begin + seconds:
+        if usage.ended or (not begin and time.monotonic() > first_by):
+            raise Wrong("it ended" if usage.ended else f"no output in {START_SECONDS:.0f} s")
+        if begin and not cpu and now > begin:
             cpu = usage.cpu()
         first = reader.poll(0.02)  # `consume(n, t)` would wait all of t for n records
         now = time.monotonic()
@@ -142,17 +142,19 @@ def _watch(reader: Consumer, usage: Usage, sent: Any, seconds: float) -> Latency
             if error := message.error():
                 raise KafkaException(error)
             visible[int(message.key() or b"0")] = now
+            begin = begin or now + WARM_SECONDS
+    end = begin + seconds
     recent = end - GRACE_SECONDS
     waits, seen = waited(sent, visible, begin, recent, end)
-    if not seen:
-        raise Wrong(f"no output in {seconds:.0f} s")
+    if not waits:
+        raise Wrong("nothing was sent to it")
     return Latency(
         percentile(waits, 0.5) * 1000,
         percentile(waits, 0.99) * 1000,
         waits[-1] * 1000,
         len(waits) / (recent - begin),
         100 * seen / len(waits),
-        (usage.cpu() - (cpu or 0.0)) / seen * 10_000,
+        (usage.cpu() - cpu) / max(1, sum(at > begin for at in visible)) * 10_000,
         usage.largest_bytes,
     )
 

@@ -68,13 +68,18 @@ def fill(bootstrap: str, topic: str, source: Source, shape: Shape, compression: 
     for number in itertools.takewhile(lambda _: not failed, range(shape.records)):
         value = source(number)
         size += len(value)
-        while True:
-            try:
-                producer.produce(topic, value, str(number), number % shape.partitions)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        producer.poll(0)
+        put(producer, topic, value, number, shape.partitions)
     if producer.flush(60) or failed:
         raise RuntimeError(f"the input topic could not be filled: {failed or 'no answer for 60 s'}")
     return size
+
+
+def put(producer: Producer, topic: str, value: bytes, number: int, partitions: int) -> None:
+    """Hand one checkpoint to the producer, once its queue has room."""
+    while True:
+        try:
+            producer.produce(topic, value, str(number), number % partitions)
+            break
+        except BufferError:
+            producer.poll(0.1)
+    producer.poll(0)
