@@ -78,6 +78,10 @@ class Registry:
                 "compatible), or allow the consumer to with CONSUMER_SCHEMA__AUTO_REGISTER=true"
             )
         registered = self._rest.call("POST", f"{at}/versions?normalize=true", body)
+        if registered.status != 200:
+            # Another member may have registered it meanwhile: of two at once a registry refuses one (Apicurio).
+            found = self._rest.call("POST", f"{at}?normalize=true", body)
+            registered = found if found.status == 200 else registered
         return self._said(registered, "id", int, f"register the schema under {subject}")
 
     def schema(self, schema_id: int) -> CompiledSchema:

@@ -52,11 +52,20 @@ class TopicFactory:
             NewTopic(name, num_partitions=count, replication_factor=1, config=dict(config or {}))
             for name, count in wanted.items()
         ]
+        self._wait_for_a_controller()
         for future in self._admin.create_topics(new).values():
             future.result()
         self._made += wanted
         self._wait_until_usable([TopicPartition(name, i) for name, count in wanted.items() for i in range(count)])
         return names
+
+    def _wait_for_a_controller(self) -> None:
+        """A broker that was frozen or killed is none for a moment, and the client would not ask again for a minute."""
+        deadline = time.monotonic() + USABLE_SECONDS
+        while self._admin.list_topics(timeout=10).controller_id < 0:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the brokers have no controller after {USABLE_SECONDS:.0f} s")
+            time.sleep(0.02)
 
     def delete(self, name: str) -> None:
         """Delete one of them, and return when the broker says so."""

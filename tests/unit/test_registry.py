@@ -64,6 +64,13 @@ def test_unregistered_schema_is_registered_only_where_allowed(fake: FakeRegistry
     assert [request[:2] for request in fake.requests] == [LOOK_UP, CHECK]
 
 
+def test_a_schema_that_another_member_registers_at_the_same_time_is_looked_up(fake: FakeRegistry) -> None:
+    fake.answers = [NO_SUBJECT, NO_SUBJECT, (409, {"error_code": 409, "message": "conflict"}), (200, {"id": 8})]
+
+    assert id_of(fake, auto_register=True) == 8
+    assert [request[:2] for request in fake.requests] == [LOOK_UP, CHECK, REGISTER, LOOK_UP]
+
+
 @pytest.mark.parametrize("auto_register", [True, False])
 def test_incompatible_schema_is_never_registered(fake: FakeRegistry, auto_register: bool) -> None:
     fake.answers = [NO_SCHEMA, FITS_NOT]
