@@ -22,14 +22,14 @@ from consumer.kafka.watch import Ends
 from consumer.log import RateLimited, get_logger
 from consumer.telemetry import Telemetry
 from consumer.work.bench import Bench
-from consumer.work.report import Broken, Closed, Measured, Opened
+from consumer.work.report import Broken, Closed, Measured, Opened, Woken
 
 POLL_RECORDS = 500
 IDLE_SECONDS = 0.1
 BUSY_SECONDS = 0.005
 REVOKE_SECONDS = 3.0
 GIVE_UP_SECONDS = 0.5
-STEP_SECONDS = 1.0
+ANSWER_SECONDS = 0.001
 MARKS_SECONDS = 1.0
 LATE_SECONDS = 30.0
 """A transaction, or the start of a producer, that takes so long is in the log: brokers are waited for without limit."""
@@ -104,7 +104,7 @@ class Member:
                 self.handle(*self._listen())
                 self._poll(source)
                 self._collect()
-                self._step(STEP_SECONDS)
+                self._step(0.0 if self.machine.in_work or self._more else BUSY_SECONDS)
                 self._place(source)
                 self.handle(m.Tick())
                 self._report(self)
@@ -147,8 +147,10 @@ class Member:
             # Results are nearer than input: they wake this thread, where new input would have to wait for a poll.
             self._collect(min(wait, BUSY_SECONDS))
             wait = 0.0
-        elif machine.in_work or self._sink.busy or self._seeks or self._locating:
+        elif machine.in_work or self._seeks or self._locating:
             wait = min(wait, BUSY_SECONDS)
+        elif self._sink.busy:
+            wait = min(wait, ANSWER_SECONDS)  # it is the sink that is waited for, in `_step`
         most = max(1, min(POLL_RECORDS, machine.budget.room // self._average_bytes))
         records, others = source.poll(wait, most)
         if self._seeks:
@@ -183,7 +185,7 @@ class Member:
                 self.telemetry.measured(tally)
             case Broken(error):
                 raise error
-            case Opened():
+            case Opened() | Woken():
                 pass
             case Ends(ends):
                 self._reach(ends)

@@ -12,6 +12,7 @@ import logging
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,11 +50,13 @@ from consumer.telemetry import Telemetry
 from consumer.work.bench import Bench
 from consumer.work.job import Job
 from consumer.work.publish import DeadLetters, Publisher, Target
-from consumer.work.report import Broken, Closed, Opened
+from consumer.work.report import Broken, Closed, Opened, Woken
 from consumer.worker import Context, Worker
 
 log = logs.get_logger("consumer.process")
 STATUS_SECONDS = 0.5
+SWITCH_SECONDS = 0.0005
+"""Two threads take turns: at Python's 5 ms the poll thread stands after every call of the client."""
 REGISTRY_SECONDS = 2.0
 """One look-up: so that a stop is heard and a silent registry is named in time."""
 LEAVE_SECONDS = 2.0
@@ -67,6 +70,7 @@ def main(spec: Spec, pipe: Connection, stacks: Connection) -> None:
     """Entry point of the member process; never returns. `stacks` takes what its threads do when the supervisor asks."""
     faulthandler.register(DUMP_SIGNAL, stacks.fileno(), all_threads=True)
     return_what_is_freed()
+    sys.setswitchinterval(SWITCH_SECONDS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -238,7 +242,7 @@ class MemberProcess:
     ) -> None:
         settings = self._settings
         telemetry = Telemetry(settings.input_topic, self._spec.index)
-        sink = make_sink(settings, self._spec.index, topics.values(), lambda: self._source)
+        sink = make_sink(settings, self._spec.index, topics.values(), lambda: self._source, lambda: outbox.put(Woken()))
         member = Member(
             self._policy(reducer),
             bench,

@@ -19,8 +19,12 @@ LARGEST_RECORD_BYTES = 1_000_000_000
 """The most that librdkafka takes for `message.max.bytes`."""
 
 
-def make_sink(settings: Settings, member: int, topics: Iterable[Topic], source: Callable[[], Source]) -> Sink:
+def make_sink(
+    settings: Settings, member: int, topics: Iterable[Topic], source: Callable[[], Source], wake: Callable[[], None]
+) -> Sink:
     """A transactor, or its at-least-once counterpart; `source` gives the consumer that is in use at the moment.
+
+    `wake` is called, on another thread, when a step is worth while.
 
     The client's own size limit follows the topics': a record that a topic takes is never refused here.
     """
@@ -35,5 +39,5 @@ def make_sink(settings: Settings, member: int, topics: Iterable[Topic], source: 
         return client
 
     if transactional:
-        return Transactor(make_producer, settings.input_topic, lambda: source().group_metadata(), timeout)
+        return Transactor(make_producer, settings.input_topic, lambda: source().group_metadata(), timeout, wake)
     return AtLeastOnce(make_producer, settings.input_topic, lambda offsets: source().commit(offsets), timeout)

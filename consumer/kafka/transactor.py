@@ -4,12 +4,12 @@
     │                                          └────────────┴──────────┴─▶ ABORTING ──▶ IDLE
     └── any step whose producer is of no further use; `rebuild` makes a new one
 
-Every step ends within `STEP_SECONDS`; a call that ran out of time is made again ("resumable", librdkafka
+Every step ends within the time it is given; a call that ran out of time is made again ("resumable", librdkafka
 INTRODUCTION.md). After a commit that timed out nothing but the same commit may follow.
 
-`send_offsets_to_transaction` is made on a thread of its own: where the coordinator goes away in the middle of it, it
-does not return before a broker is back, whatever its timeout says (librdkafka #5456, open in 2.16; measured: over
-300 s).
+`send_offsets_to_transaction` and `commit_transaction` are made on a thread of their own, so that the member goes on
+polling meanwhile. The first must be: where the coordinator goes away in the middle of it, it does not return before a
+broker is back, whatever its timeout says (librdkafka #5456, open in 2.16; measured: over 300 s).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from consumer.kafka.errors import Step, Verdict, classify, remedy
 from consumer.records import OutRecord
 
 STEP_SECONDS = 1.0
+COMMIT_SECONDS = 5.0
+"""One call; after more than one the producer is made anew."""
 LATE = (
     "{} records were not delivered within a third of transaction.timeout.ms: see that the output topics exist and the "
     "brokers are well; over a slow link raise it in CONSUMER_KAFKA__OPTIONS or lower CONSUMER_BATCH__MAX_BYTES"
@@ -71,7 +73,7 @@ class Transactor:
     """Publishes records and commits offsets in one Kafka transaction.
 
     `make` makes a producer whose delivery callback is the one given; `group_metadata` returns the consumer's fresh
-    group metadata, or None while it must not be used.
+    group metadata, or None while it must not be used; `wake` is called, on another thread, when a step is worth while.
     """
 
     def __init__(
@@ -80,10 +82,12 @@ class Transactor:
         topic: str,
         group_metadata: Callable[[], Any | None],
         timeout_seconds: float,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._make = make
         self._topic = topic
         self._group_metadata = group_metadata
+        self._wake = wake
         self._timeout = timeout_seconds
         self._producer: Producer | None = None
         self._phase = Phase.IDLE
@@ -97,7 +101,7 @@ class Transactor:
         self._starts = 0
         self._retry_at = 0.0
         self._ended: TransactionEnded | None = None
-        self._caller = ThreadPoolExecutor(1, "send-offsets")
+        self._caller = ThreadPoolExecutor(1, "transaction")
         self._call: Future[None] | None = None
         self._steps: dict[Phase, Callable[[Producer, float], Result]] = {
             Phase.STARTING: self._start,
@@ -152,7 +156,7 @@ class Transactor:
 
     def give_up(self, why: str) -> None:
         """Abort, unless the outcome is in the broker's hands already; `step` returns the TransactionEnded."""
-        if self._call is not None:
+        if self._phase is Phase.OFFSETS and self._call is not None:
             self._finish(Outcome.UNKNOWN, why)  # no other call may be made on this producer
         elif self._phase in (Phase.PRODUCING, Phase.FLUSHING, Phase.OFFSETS):
             self._give_up(Outcome.ABORTED, why)
@@ -163,7 +167,7 @@ class Transactor:
         self._phase, self._ended = Phase.IDLE, None
         if self._call is not None:  # left behind, with its thread
             self._caller.shutdown(wait=False)
-            self._caller, self._call = ThreadPoolExecutor(1, "send-offsets"), None
+            self._caller, self._call = ThreadPoolExecutor(1, "transaction"), None
         if producer is not None:
             producer.purge()
 
@@ -250,7 +254,7 @@ class Transactor:
                 return self._give_up(Outcome.ABORTED, "this member is not in the group")
             offsets = [TopicPartition(self._topic, at, offset, text) for at, (offset, text) in self._offsets.items()]
             left = max(0.1, self._deadline - time.monotonic())
-            self._call = self._caller.submit(producer.send_offsets_to_transaction, offsets, metadata, left)
+            self._call = self._aside(producer.send_offsets_to_transaction, offsets, metadata, left)
         try:
             self._call.result(seconds)
         except TimeoutError:
@@ -266,17 +270,28 @@ class Transactor:
         return None
 
     def _commit(self, producer: Producer, seconds: float) -> Result:
-        self._commit_calls += 1
-        if self._point("commit-in-flight"):
-            return self._finish(Outcome.UNKNOWN, "failpoint: the outcome is lost")
+        if self._call is None:
+            self._commit_calls += 1
+            if self._point("commit-in-flight"):
+                return self._finish(Outcome.UNKNOWN, "failpoint: the outcome is lost")
+            self._call = self._aside(producer.commit_transaction, COMMIT_SECONDS)
         try:
-            producer.commit_transaction(max(0.1, seconds))
+            self._call.result(seconds)
+        except TimeoutError:
+            return None
         except KafkaException as error:
+            self._call = None
             return self._fail(Step.COMMIT, error)
+        self._call = None
         if self._point("after-commit"):
             return self._finish(Outcome.UNKNOWN, "failpoint: the outcome is lost")
         self._recycle = self._commit_calls > 1
         return self._finish(Outcome.COMMITTED, "")
+
+    def _aside(self, call: Callable[..., None], *args: Any) -> Future[None]:
+        made = self._caller.submit(call, *args)
+        made.add_done_callback(lambda _: self._wake())
+        return made
 
     def _abort(self, producer: Producer, seconds: float) -> Result:
         try:

@@ -48,6 +48,11 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Woken:
+    """Not of the work thread: a call of the sink has come back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What was counted since the last one."""
 

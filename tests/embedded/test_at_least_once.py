@@ -29,7 +29,7 @@ class Member:
         self.ended: TransactionEnded | None = None
         conf, _ = consumer_conf(settings, member=number, group_protocol="consumer")
         self.source = Source(conf, "in", self)
-        self.sink: Sink = make_sink(settings, number, [Topic("out", 1, 1_000_000)], lambda: self.source)
+        self.sink: Sink = make_sink(settings, number, [Topic("out", 1, 1_000_000)], lambda: self.source, lambda: None)
         self.sink.rebuild()
         assert isinstance(self.sink.step(1.0), Ready)
         self.source.join()

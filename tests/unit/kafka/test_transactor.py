@@ -39,7 +39,8 @@ class FakeProducer:
 class Rig:
     def __init__(self, timeout_seconds: float = 10.0) -> None:
         self.producers: list[FakeProducer] = []
-        self.transactor = Transactor(self._make, "in", object, timeout_seconds)
+        self.woken = Event()
+        self.transactor = Transactor(self._make, "in", object, timeout_seconds, self.woken.set)
         self.transactor.rebuild()
         assert isinstance(self.transactor.step(), Ready)
 
@@ -151,3 +152,27 @@ def test_offsets_that_hang_do_not_hold_the_member_and_their_producer_is_not_used
         assert rig.producers[0].calls == [*used, "purge"]
     finally:
         rig.goes_on.set()
+
+
+def test_a_commit_under_way_holds_nothing_up_and_is_not_given_up() -> None:
+    rig = Rig()
+    called, goes_on = Event(), Event()
+
+    def commit(seconds: float) -> None:
+        called.set()
+        goes_on.wait(30)
+
+    rig.producers[0].__dict__["commit_transaction"] = commit
+    try:
+        rig.transactor.begin(TRANSACTION)
+        while not called.is_set():
+            assert rig.transactor.step(0.01) is None
+        rig.transactor.give_up("revoked")
+        assert rig.transactor.step(0.0) is None
+        rig.woken.clear()
+    finally:
+        goes_on.set()
+    assert rig.woken.wait(10), "the member would look again only later"
+    ended = rig.transactor.step()
+    assert isinstance(ended, TransactionEnded)
+    assert ended.outcome is Outcome.COMMITTED
