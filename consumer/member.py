@@ -201,7 +201,8 @@ class Member:
         partitions = self.machine.partitions
         at = self.source.positions([number for number in ends if number in partitions])
         behind = {n for n, end in ends.items() if n in partitions and max(at.get(n, 0), partitions[n].position) < end}
-        self.handle(m.Reach(behind, self._bench.underway.longest() is not None))
+        underway = self._bench.underway
+        self.handle(m.Reach(behind, underway.partitions(), underway.begun()))
 
     def _say_failed(self, failed: m.Failed) -> None:
         self._repeats.warning(

@@ -19,6 +19,8 @@ class Outcome(Enum):
     COMMITTED = "committed"
     ABORTED = "aborted"
     """Nothing of it is visible; the same producer goes on."""
+    LATE = "late"
+    """As ABORTED, since its records were not delivered in time."""
     REFUSED = "refused"
     """A record of it is unacceptable to the broker; a new producer is needed."""
     UNKNOWN = "unknown"

@@ -2,6 +2,7 @@
 
     IDLE ──Transact──▶ SENDING ──committed──▶ IDLE        items are dropped
                           │ ├────aborted────▶ IDLE        items are kept and sent again after a backoff
+                          │ ├────late───────▶ IDLE        as aborted, half of them at once
                           │ └─refused, unknown, fenced─▶ REBUILDING ──settled──▶ IDLE
     settled: the committed offsets decide for each partition whether its items were published.
 
@@ -11,6 +12,7 @@ culprit is alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -43,6 +45,23 @@ class Taken:
     mark: Mark
 
 
+LATE_TIMES = 5
+LATE_LOOKS = 3
+MORE = 1.125
+"""So many items more are sent after each commit, up to the limits, once so many were too many."""
+
+
+@dataclass(slots=True)
+class Late:
+    """A single item, sent by itself, that was not delivered in time."""
+
+    partition: int
+    next_offset: int
+    times: int = 0
+    looks: int = 0
+    """How often the brokers answered since the first time: no answer, and they are waited for without limit."""
+
+
 @dataclass(slots=True)
 class Suspects:
     """While a refused record is looked for: the first `items` of a partition, at most `limit` per transaction."""
@@ -72,6 +91,9 @@ class Flusher:
     taken: dict[int, Taken] = field(default_factory=dict)
     narrow: dict[int, Suspects] = field(default_factory=dict)
     """By partition; each has at least that many finished items. While there is one, nothing else is published."""
+    most: float = math.inf
+    """Items per transaction: fewer where so many were not delivered in time."""
+    late: Late | None = None
     failures: int = 0
     fences: int = 0
     """How often a newer producer was met since the last commit."""
@@ -104,7 +126,8 @@ class Flusher:
             return None
         messages = sum(partition.finished_messages for partition in pending)
         size = sum(partition.finished_bytes for partition in pending)
-        if urgent or self.narrow or messages >= self.policy.max_messages or size >= self.policy.max_bytes:
+        full = messages >= self.policy.max_messages or size >= self.policy.max_bytes
+        if urgent or self.narrow or full or sum(len(partition.finished) for partition in pending) >= self.most:
             return self.not_before
         at = min(partition.oldest_finished for partition in pending) + self.policy.max_seconds
         if idle_at is not None:
@@ -142,7 +165,8 @@ class Flusher:
             suspects = self.narrow.get(partition.number)
             items = 0
             for item in islice(partition.finished, suspects.limit if suspects else None):
-                if messages and (messages >= self.policy.max_messages or size >= self.policy.max_bytes):
+                full = messages >= self.policy.max_messages or size >= self.policy.max_bytes
+                if taken and (full or len(taken) + 1 > self.most):
                     break
                 outs.extend(item.outs)
                 taken.append(item)
@@ -169,6 +193,7 @@ class Flusher:
         """The transaction is visible: forget its items; returns the partitions that moved."""
         self.phase = Phase.IDLE
         self.failures = self.fences = 0
+        self.late, self.most = None, self.most * MORE
         if not self.only_marks:
             self.linger_until = now + max(self.policy.linger_seconds, now - self.started_at)
         moved = self._owned(partitions)
@@ -181,7 +206,9 @@ class Flusher:
         """The transaction is not (or not known to be) visible: keep its items; True: a new producer is needed."""
         self.failures += 1
         self.not_before = now + self.policy.backoff.delay(self.failures, self.random)
-        if outcome is Outcome.ABORTED:
+        if outcome is Outcome.LATE:
+            self._was_late()
+        if outcome in (Outcome.ABORTED, Outcome.LATE):
             self.phase = Phase.IDLE
             self.taken = {}
             return False
@@ -218,11 +245,31 @@ class Flusher:
         self.taken = {}
         return moved, lost
 
+    def _was_late(self) -> None:
+        """Half as many next time; of one alone it is counted how often."""
+        items = sum(taken.items for taken in self.taken.values())
+        self.most = max(1, items // 2)
+        if items == 1:
+            at = next((number, taken.next_offset) for number, taken in self.taken.items() if taken.items)
+            if self.late is None or (self.late.partition, self.late.next_offset) != at:
+                self.late = Late(*at)
+            self.late.times += 1
+
+    def answered(self) -> None:
+        """The brokers have answered a question beside the transactions."""
+        if self.late is not None:
+            self.late.looks += 1
+
+    @property
+    def too_late(self) -> bool:
+        """A single item is never delivered in time, though alone and while the brokers answer."""
+        return self.late is not None and self.late.times >= LATE_TIMES and self.late.looks >= LATE_LOOKS
+
     def culprit(self, partitions: Mapping[int, Partition]) -> Partition | None:
-        """After REFUSED: the partition whose single item was the whole transaction, if it has come to that."""
-        if len(self.taken) != 1 or any(taken.items != 1 for taken in self.taken.values()):
+        """The partition whose single item is all that the transaction publishes, if it has come to that."""
+        if sum(taken.items for taken in self.taken.values()) != 1:
             return None
-        return next(iter(self._owned(partitions)), None)
+        return next((owned for owned in self._owned(partitions) if self.taken[owned.number].items), None)
 
     def forget(self, number: int) -> None:
         """The partition is gone or rewound."""

@@ -185,6 +185,7 @@ class Machine:
 
     def _reach(self, event: m.Reach, now: float) -> None:
         """What stands still for no reason is helped, in the end by leaving it to another process."""
+        self.flusher.answered()
         excused: Collection[int] = self.retries.waiting()
         if self.flusher.publishing(self.partitions.values()) or (self.starts.trying and excused):
             excused = self.partitions
@@ -235,13 +236,15 @@ class Machine:
             self._moved(flusher.committed(self.partitions, now))
             return
         numbers = list(flusher.taken)
-        culprit = flusher.culprit(self.partitions) if event.outcome is m.Outcome.REFUSED else None
+        culprit = flusher.culprit(self.partitions)
         if event.outcome is m.Outcome.FENCED and flusher.fences:
             self._emit(stops.fenced())
         if flusher.failed(event.outcome, self.partitions, now):
             self._emit(m.Rebuild(numbers))
-        if culprit is not None:
+        if culprit is not None and event.outcome is m.Outcome.REFUSED:
             self._condemn(culprit, event.error)
+        elif culprit is not None and event.outcome is m.Outcome.LATE and flusher.too_late:
+            self._emit(stops.late(self.policy.topic, culprit, event.error))
 
     def _settled(self, event: m.Settled, now: float) -> None:
         if self.flusher.phase is not Phase.REBUILDING:

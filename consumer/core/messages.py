@@ -7,7 +7,7 @@ partition; whatever carries an epoch that is not the current one has no effect.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from consumer.core import endings
 from consumer.core.history import History
@@ -107,20 +107,20 @@ class FetchFailed:
 class Reach:
     """What the brokers say: these partitions have records that were not fetched.
 
-    `calling`: at this moment user code runs in the member, as long as it likes.
+    `calling`: those for which user code runs now (-1: for none); `begun`: the number of their last call of the worker.
     """
 
     behind: Collection[int]
-    calling: bool
+    calling: Collection[int] = ()
+    begun: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Worked:
     """What the work thread did for one partition since its last report.
 
-    `items` in input order; `processed` records and `freed_bytes` of raw input are done with; `batch_messages` and
-    `batch_bytes` describe the open batch. In a bounded run `met_limit` says that its last checkpoint was among them,
-    `past_limit` that the lane is at its end and dropped the rest.
+    `items` in input order; `processed` records and `freed_bytes` of raw input are done with; `batch_*` are of the open
+    batch. `met_limit`: a bounded run's last checkpoint was among them; `past_limit`: the lane dropped the rest.
     """
 
     partition: int

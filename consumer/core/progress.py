@@ -6,7 +6,7 @@ stuck: a member waits for its brokers without limit.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -63,6 +63,8 @@ class Progress:
     def __init__(self, stuck_seconds: float) -> None:
         self._stuck_seconds = stuck_seconds
         self._watched: dict[int, _Watched] = {}
+        self._begun: Mapping[int, int] = {}
+        self._turns: set[int] = set()
 
     def stuck(
         self, partitions: Iterable[Partition], reach: Reach, excused: Collection[int], now: float
@@ -77,16 +79,26 @@ class Progress:
             now: monotonic seconds.
         """
         found = []
+        served = self._served(reach)
         for partition in partitions:
             watched = self._watched.setdefault(partition.number, _Watched())
             self._note(watched, partition, now)
-            if partition.number in excused or not _should_move(partition, reach):
+            if partition.number in excused or not _should_move(partition, reach, served):
                 watched.since = now
             elif now - watched.since >= self._stuck_seconds:
                 found.append(Standing(partition, _LADDER[watched.tried], now - watched.since))
                 watched.tried = min(watched.tried + 1, len(_LADDER) - 1)
                 watched.since = now
         return found
+
+    def _served(self, reach: Reach) -> set[int]:
+        """Those of which the worker was called since the last look, and between that and the one before.
+
+        The work thread goes round: between two turns of one of them every other one had its turn, or is passed over.
+        """
+        turns = {number for number, call in reach.begun.items() if self._begun.get(number) != call}
+        served, self._turns, self._begun = turns & self._turns, turns, reach.begun
+        return served
 
     @staticmethod
     def _note(watched: _Watched, partition: Partition, now: float) -> None:
@@ -101,7 +113,7 @@ class Progress:
         watched.position = max(partition.position, watched.position)
 
 
-def _should_move(partition: Partition, reach: Reach) -> bool:
+def _should_move(partition: Partition, reach: Reach, served: Collection[int]) -> bool:
     """Whether there is no reason to stand still but a fault."""
     behind = partition.number in reach.behind
     if partition.state is State.LOCATING:
@@ -109,6 +121,10 @@ def _should_move(partition: Partition, reach: Reach) -> bool:
     if partition.state is not State.RUNNING:
         return False  # a reducer's start_offset is a user call; the rest ends at a deadline
     if partition.in_work or partition.asking or partition.closing:
-        return not reach.calling
+        if partition.number in reach.calling:
+            return False
+        # A call of another one may have every place. What was not handed to the work thread waits for a trial's end.
+        waits = partition.in_work and not partition.submitted
+        return not reach.calling or (not waits and any(number != partition.number for number in served))
     # An open batch alone simply waits. Paused: the memory budget is full, or the client fails at this offset.
     return bool(partition.finished) or (behind and not partition.paused)

@@ -42,6 +42,16 @@ def refused(topic: str, partition: Partition, error: str) -> Fail:
     return _policy(f"the broker refuses {what} of {where}: {error}: {remedy} and start again; nothing was skipped")
 
 
+def late(topic: str, partition: Partition, error: str) -> Fail:
+    """One result by itself never gets through in time."""
+    item = partition.finished[0]
+    return _policy(
+        f"the result of {topic}/{partition.number} offsets {item.first}-{item.last} ({item.size_bytes} bytes in "
+        f"{len(item.outs)} records) never gets through, though it was sent by itself and the brokers answer: {error}; "
+        "then start again; nothing was skipped"
+    )
+
+
 def transient(where: str, seconds: float, error: str) -> Fail:
     """What user code depends on has been away for too long."""
     return _policy(

@@ -12,7 +12,7 @@ from consumer.core.messages import Outcome, Transact, TransactionEnded
 from consumer.errors import ConfigError
 from consumer.failpoints import failpoint
 from consumer.kafka.errors import Step, Verdict, classify, remedy
-from consumer.kafka.transactor import Ready, Result, produce_all, serve
+from consumer.kafka.transactor import LATE, Ready, Result, produce_all, serve
 from consumer.records import OutRecord
 
 
@@ -55,7 +55,7 @@ class AtLeastOnce:
         self._outs, self._offsets, self._next = transaction.outs, transaction.offsets, 0
         self._failures = []
         self._started = time.monotonic()
-        self._deadline = self._started + self._timeout
+        self._deadline = self._started + self._timeout / 3  # as of a transaction, and before a delivery report
         self._current = self._produce
 
     def step(self, seconds: float) -> Result:
@@ -96,7 +96,7 @@ class AtLeastOnce:
             serve(producer.poll, min(seconds, 0.05))
         except KafkaException as error:
             return self._fail(Step.DELIVERY, error.args[0])
-        return self._late("the producer's queue stayed full")
+        return self._late(len(self._outs))
 
     def _advanced(self, count: int) -> None:
         self._next = count
@@ -109,7 +109,7 @@ class AtLeastOnce:
         if self._failures:
             return self._fail(Step.DELIVERY, self._failures[0])
         if left:
-            return self._late(f"{left} records were not delivered in time")
+            return self._late(left)
         self._point("after-flush")
         offsets = [TopicPartition(self._topic, at, offset, text) for at, (offset, text) in self._offsets.items()]
         try:
@@ -126,7 +126,7 @@ class AtLeastOnce:
         except KafkaException as error:
             return self._fail(Step.OFFSETS, error.args[0])
         if not committed:  # in the end it is unknown: it may still arrive
-            late = time.monotonic() > self._deadline
+            late = time.monotonic() > self._started + self._timeout
             return self._end(self._ended(Outcome.UNKNOWN, "the commit was not answered in time")) if late else None
         self._point("after-commit")
         return self._end(self._ended(Outcome.COMMITTED, ""))
@@ -142,8 +142,9 @@ class AtLeastOnce:
             return self._end(self._ended(Outcome.UNKNOWN, text))
         return self._end(self._ended(Outcome.ABORTED, text))
 
-    def _late(self, text: str) -> Result:
-        return self._end(self._ended(Outcome.ABORTED, text)) if time.monotonic() > self._deadline else None
+    def _late(self, left: int) -> Result:
+        late = time.monotonic() > self._deadline
+        return self._end(self._ended(Outcome.LATE, LATE.format(left, self._timeout / 3))) if late else None
 
     def _ended(self, outcome: Outcome, text: str) -> TransactionEnded:
         return TransactionEnded(outcome, text, time.monotonic() - self._started)

@@ -32,8 +32,8 @@ STEP_SECONDS = 1.0
 COMMIT_SECONDS = 5.0
 """One call; after more than one the producer is made anew."""
 LATE = (
-    "{} records were not delivered within a third of transaction.timeout.ms: see that the output topics exist and the "
-    "brokers are well; over a slow link raise it in CONSUMER_KAFKA__OPTIONS or lower CONSUMER_BATCH__MAX_BYTES"
+    "{} records were not delivered within the {:.1f} s that transaction.timeout.ms allows: see that the leaders of the "
+    "output topics are well; over a slow link raise it in CONSUMER_KAFKA__OPTIONS"
 )
 FENCED_STARTS = 4
 
@@ -223,7 +223,7 @@ class Transactor:
         except KafkaException as error:
             return self._fail(Step.DELIVERY, error)
         if time.monotonic() > self._deadline:
-            return self._give_up(Outcome.ABORTED, "the producer's queue stayed full")
+            return self._give_up(Outcome.LATE, LATE.format(len(self._outs), self._timeout / 3))
         return None
 
     def _advanced(self, count: int) -> None:
@@ -238,7 +238,7 @@ class Transactor:
             return self._fail(Step.DELIVERY, KafkaException(self._failures[0]))
         if left:
             if time.monotonic() > self._deadline:
-                return self._give_up(Outcome.ABORTED, LATE.format(left))
+                return self._give_up(Outcome.LATE, LATE.format(left, self._timeout / 3))
             return None
         self._phase = Phase.OFFSETS
         if self._point("after-flush"):

@@ -27,7 +27,7 @@ from consumer.work.lane import Lane, Slot, Stage
 from consumer.work.publish import Source, described
 from consumer.work.reducing import Reducing
 from consumer.work.report import Broken, Closed, Measured, Opened, Tally
-from consumer.work.underway import Underway
+from consumer.work.underway import WORKER, Underway
 from consumer.worker import Worker
 
 REPORT_RECORDS = 64
@@ -215,7 +215,7 @@ class Bench:
                 slot = lane.start()
                 # To the end of the line: none may take every place that becomes free.
                 self.lanes[lane.number] = self.lanes.pop(lane.number)
-                call = self.underway.begin("the worker", lane.number, slot.offset)
+                call = self.underway.begin(WORKER, lane.number, slot.offset)
                 if slot.checkpoint is not None or self._begin(lane, slot):
                     self._launch(lane, slot, call)
                 else:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 
+WORKER = "the worker"
+
 
 class Underway:
     """The calls under way, and since when."""
@@ -15,11 +17,14 @@ class Underway:
         self._topic = topic
         self._numbers = count()
         self._calls: dict[int, tuple[float, str, int, int]] = {}
+        self._begun: dict[int, int] = {}
 
     def begin(self, what: str, partition: int = -1, offset: int = -1) -> int:
         """A call begins, for this partition and offset (-1: for none); `end` wants what this returns."""
         call = next(self._numbers)
         self._calls[call] = (time.monotonic(), what, partition, offset)
+        if what is WORKER:
+            self._begun[partition] = call
         return call
 
     def end(self, call: int) -> None:
@@ -34,6 +39,14 @@ class Underway:
             yield
         finally:
             self.end(call)
+
+    def partitions(self) -> set[int]:
+        """Those with a call under way; -1: one for no partition."""
+        return {partition for _, _, partition, _ in self._calls.copy().values()}
+
+    def begun(self) -> dict[int, int]:
+        """Per partition the number of its last call of the worker, which may be over: who gets a turn, and who not."""
+        return self._begun.copy()
 
     def longest(self) -> tuple[float, str] | None:
         """Since when (monotonic seconds) the oldest runs, and which it is; None: none runs."""

@@ -24,7 +24,7 @@ from consumer.member import Member
 from consumer.records import OutRecord
 from consumer.telemetry import Telemetry
 from consumer.work.bench import Bench
-from consumer.work.underway import Underway
+from consumer.work.underway import WORKER, Underway
 
 
 class FakeSink:
@@ -175,10 +175,10 @@ def test_a_partition_is_behind_where_neither_the_client_nor_the_machine_has_come
     rig.source.at = {4: 1}  # over a transaction's marker, which is no record
     rig.member._take(Ends({4: 1, 5: 1}))
     rig.member.machine.partitions[5].position = 1
-    call = rig.bench.underway.begin("the worker")
+    call = rig.bench.underway.begin(WORKER, 4, 0)
     rig.member._take(Ends({4: 1, 5: 1}))
     rig.bench.underway.end(call)
-    assert seen == [m.Reach({4, 5}, False), m.Reach({5}, False), m.Reach(set(), True)]
+    assert seen == [m.Reach({4, 5}, set()), m.Reach({5}, set()), m.Reach(set(), {4}, {4: call})]
 
 
 def test_the_ladder_is_told_counted_and_leads_to_another_source(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, cast
 
@@ -14,13 +14,14 @@ from consumer.core import faults
 from consumer.core import messages as m
 from consumer.core.item import Item
 from consumer.core.machine import Machine
-from consumer.core.partition import State
+from consumer.core.partition import Partition, State
+from consumer.core.progress import Progress
 from consumer.errors import ExitCode
 from consumer.records import Record
 from tests.unit.core.model import POLICY, World, running
 
 STUCK = POLICY.stuck_seconds
-LOST = m.Reach({0}, calling=False)
+LOST = m.Reach({0}, calling=())
 
 
 def started(records: int = 0) -> World:
@@ -86,7 +87,7 @@ def test_what_only_comes_again_is_no_progress() -> None:
         world.now += 1.0
         world.poll()
         assert world.machine.partitions[0].in_work == 2
-        assert remedies(stands(world, m.Reach((), calling=False))) == [expected]
+        assert remedies(stands(world, m.Reach((), calling=()))) == [expected]
         world.inbox.clear()
 
 
@@ -131,19 +132,58 @@ def test_what_has_a_reason_to_wait_is_not_stuck(happens: Callable[[World], Any])
     assert remedies(stands(world, seconds=10 * STUCK)) == []
 
 
-def test_a_long_call_excuses_what_is_in_work_but_not_what_is_not_fetched() -> None:
+@pytest.mark.parametrize("calling", [0, 1, -1])
+def test_a_long_call_excuses_what_is_in_work_but_not_what_is_not_fetched(calling: int) -> None:
     world = started()
-    assert remedies(stands(world, m.Reach({0}, calling=True))) == ["seek"]
+    assert remedies(stands(world, m.Reach({0}, calling={calling}))) == ["seek"]
     world.place()
     world.append(0, 1)
     world.poll()
-    assert remedies(stands(world, m.Reach({0}, calling=True))) == []
+    assert remedies(stands(world, m.Reach({0}, calling={calling}))) == []
+
+
+def looks(world: World, calling: int, begins: Callable[[int], Mapping[int, int]]) -> list[str]:
+    """What is said over ten times the limit, in which user code always runs for partition `calling`."""
+    said = []
+    for look in range(40):
+        said += remedies(world.handle(m.Reach((), calling={calling}, begun=begins(look))))
+        world.now += STUCK / 4 + 1e-9
+    return said
+
+
+def with_work_on_0() -> World:
+    world = started()
+    world.append(0, 1)
+    world.poll()
+    return world
+
+
+def test_one_that_is_passed_over_while_others_have_turn_after_turn_is_stuck() -> None:
+    assert looks(with_work_on_0(), 1, lambda look: {1: look}) == ["seek"], "then it is not in work any more"
+
+
+def test_one_whose_own_call_is_long_is_not_whatever_the_others_do() -> None:
+    assert looks(with_work_on_0(), 0, lambda look: {1: look}) == []
+
+
+def test_one_that_waits_for_its_turn_among_many_with_long_calls_is_not() -> None:
+    """Each of the others has a turn in every third interval: a round takes longer than two of them."""
+    assert looks(with_work_on_0(), 1, lambda look: {number: (look + number) // 3 for number in range(1, 9)}) == []
+
+
+def test_what_waits_for_the_trial_of_another_one_is_not() -> None:
+    progress = Progress(STUCK)
+    waits = Partition(0, 1, State.RUNNING, in_work=1)
+    waits.waiting.append(m.Chunk(0, [cast(Record, Blank())], [0], 1))
+    given = Partition(1, 1, State.RUNNING, in_work=1)
+    found = [progress.stuck([waits, given], m.Reach((), {2}, {2: look}), (), look * STUCK / 4) for look in range(9)]
+    assert {standing.partition.number for standings in found for standing in standings} == {1}
 
 
 def test_an_open_batch_that_waits_and_a_partition_at_its_end_are_not_stuck() -> None:
     world = started(2)
     world.machine.partitions[0].batch_messages = 5
-    assert remedies(stands(world, m.Reach((), calling=False))) == []
+    assert remedies(stands(world, m.Reach((), calling=()))) == []
 
 
 def test_one_that_is_never_located_is_stuck_too() -> None:
@@ -222,7 +262,7 @@ def test_a_transaction_that_failed_and_is_not_sent_again_excuses_nothing(ends: l
     for event in ends:
         machine.handle(event, now + 1)
 
-    said = [command for after in range(10) for command in machine.handle(m.Reach({1}, False), now + after * STUCK)]
+    said = [command for after in range(10) for command in machine.handle(m.Reach({1}), now + after * STUCK)]
 
     assert "seek" in remedies(said)
 

@@ -327,7 +327,7 @@ def test_a_retry_that_waits_in_a_trial_makes_no_other_partition_stand_still() ->
     world = on_trial(partitions=2)
     world.failures[0, 0] = [m.FailureKind.TRANSIENT]
     work_one(world)
-    reach = m.Reach({0, 1}, calling=False)
+    reach = m.Reach({0, 1}, calling=())
     world.handle(reach)
     world.now += POLICY.stuck_seconds + 1
     assert not any(isinstance(command, m.Stuck) for command in world.handle(reach))

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from consumer.core import messages as m
+from consumer.core.flush import LATE_LOOKS, LATE_TIMES
 from consumer.core.history import History
 from consumer.core.partition import OrderError, State
 from consumer.errors import ExitCode
@@ -440,3 +441,79 @@ def test_metadata_covers_only_what_is_committed_with_it() -> None:
     offset, metadata = transaction.offsets[0]
     assert History.decode(metadata) == History(offset - 1)
     assert offset < 8
+
+
+# -------------------------------------------------------------------------------------------------- not in time
+
+
+def test_what_is_not_delivered_in_time_is_sent_in_halves_and_then_in_ever_larger_parts() -> None:
+    """A slow link, over which two records get through in time."""
+    world = sending(records=40)
+    sizes: list[int] = []
+    while not world.all_committed():
+        if world.transaction is not None and world.transaction.items:
+            sizes.append(len(world.transaction.items))
+            world.turn(Outcome.COMMITTED if sizes[-1] <= 2 else Outcome.LATE)
+        else:
+            world.turn()
+        assert world.fails == []
+    assert sizes[:4] == [1, 5, 2, 2]
+    assert sizes.count(5) == 1
+    assert sum(size > 2 for size in sizes) <= len(sizes) // 3, "mostly in vain"
+
+
+def test_after_a_slow_spell_transactions_grow_to_their_limit_again() -> None:
+    world = sending(records=100)
+    world.end_transaction(Outcome.LATE)
+    sizes: list[int] = []
+    while not world.all_committed():
+        if world.transaction is not None:
+            sizes.append(len(world.transaction.items))
+        world.turn()
+    assert sizes[0] == 1
+    assert 5 in sizes
+
+
+def late_and_alone(world: World, looks: int, times: int) -> list[m.Command]:
+    commands: list[m.Command] = []
+    for _ in range(looks):
+        commands += world.handle(m.Reach(()))
+    for _ in range(times):
+        while world.transaction is None:
+            world.now = world.machine.wake_at(world.now)
+            world.handle(m.Tick())
+        commands += end(world, Outcome.LATE)
+    return commands
+
+
+@pytest.mark.parametrize("reduces", [False, True])
+def test_one_result_that_never_gets_through_in_time_stops_the_member_and_is_named(reduces: bool) -> None:
+    world = sending(records=1)
+    assert late_and_alone(world, 9, 4) is not None
+    assert late_and_alone(world, LATE_LOOKS, 0) is not None
+    assert world.fails == []
+    late_and_alone(world, 0, 1)
+    (fail,) = world.fails
+    assert fail.exit_code == ExitCode.POLICY
+    assert fail.message.startswith("the result of in/0 offsets 0-0 (10 bytes in 1 records) never gets through")
+    assert fail.message.endswith("the broker says no; then start again; nothing was skipped")
+
+
+def test_brokers_that_do_not_answer_are_waited_for_without_limit() -> None:
+    world = sending(records=1)
+    late_and_alone(world, 0, 100)
+    late_and_alone(world, LATE_LOOKS - 1, 100)
+    assert world.fails == []
+    world.settle_down()
+
+
+def test_another_result_and_one_that_got_through_begin_the_count_anew() -> None:
+    world = sending(records=2)
+    late_and_alone(world, 0, LATE_TIMES)
+    late_and_alone(world, LATE_LOOKS, 0)
+    while world.transaction is None:
+        world.advance(1.0)
+    assert len(world.transaction.items) == 1
+    end(world, Outcome.COMMITTED)
+    late_and_alone(world, 0, LATE_TIMES)
+    assert world.fails == []

@@ -115,6 +115,19 @@ def test_a_fatal_error_among_delivery_reports_is_itself_and_not_the_death_of_the
     assert rig.run().outcome is Outcome.FENCED
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_what_is_not_delivered_in_time_is_told_as_that(full: bool) -> None:
+    rig = Rig(0.0)
+    if full:
+        rig.producers[0].raises["produce"] = BufferError("queue full")
+    else:
+        rig.producers[0].__dict__["flush"] = lambda seconds: 1
+    ended = rig.run()
+    assert ended.outcome is Outcome.LATE
+    assert ended.error.startswith("1 records were not delivered within the 0.0 s that transaction.timeout.ms allows")
+    assert rig.producers[0].calls[-1] == "abort_transaction"
+
+
 def test_a_system_error_of_another_kind_stays_one() -> None:
     rig = Rig()
     rig.producers[0].raises["flush"] = SystemError("of Python's own")

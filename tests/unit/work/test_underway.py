@@ -9,6 +9,7 @@ import pytest
 
 from consumer import Reducer, Worker
 from consumer.core import messages as m
+from consumer.work.underway import WORKER, Underway
 from tests.unit.work.shop import Shop
 
 
@@ -89,3 +90,14 @@ def test_a_reducers_calls_are_told_too() -> None:
         "should_close_batch of in/0",
         "the reducer's commit of in/0 offset 0",
     ]
+
+
+def test_which_partitions_are_called_for_and_which_had_their_turn() -> None:
+    underway = Underway("in")
+    first, commit = underway.begin(WORKER, 3, 7), underway.begin("the reducer's commit", 4, 9)
+    assert underway.partitions() == {3, 4}
+    assert underway.begun() == {3: first}, "a commit beside the others is no turn of the work thread"
+    underway.end(first)
+    underway.end(commit)
+    assert underway.partitions() == set()
+    assert underway.begun() == {3: first}
