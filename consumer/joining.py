@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
-from consumer.errors import ConfigError, Fenced
+from consumer.errors import ConfigError, Fenced, Stop
 from consumer.kafka.source import InstanceInUse, Rejoin, Source, UnsupportedProtocol
 from consumer.log import get_logger
 from consumer.patience import Patience
@@ -26,6 +27,7 @@ def run_in_group(
     source: Source,
     setting: Literal["auto", "classic", "consumer"],
     patience: Patience,
+    leave_seconds: float,
 ) -> Source:
     """Join with `source` and `run`; with another one where the group does not take the member in. Returns the last one.
 
@@ -35,10 +37,12 @@ def run_in_group(
         source: the first of them.
         setting: `CONSUMER_KAFKA__GROUP_PROTOCOL`.
         patience: for waiting.
+        leave_seconds: for leaving the group, in which a member may be asked to finish.
 
     Raises:
         ConfigError: the brokers do not have the protocol that was asked for.
         Fenced: another process has this `group.instance.id`, and not only one that is gone.
+        Stop: the group could not be left in time.
         StopIteration: told to stop while waiting.
     """
     protocol: Protocol = "classic" if setting == "classic" else "consumer"
@@ -71,5 +75,16 @@ def run_in_group(
             patience.pause(PAUSE_SECONDS)
         else:
             return source
-        source.close()
+        if not leave(source.close, leave_seconds):  # it may still call back: no other source beside it
+            raise Stop("the brokers do not answer while the group is left to join it again: the member starts again")
         source = open_source(protocol)
+
+
+def leave(close: Callable[[], None], seconds: float) -> bool:
+    """Give the partitions back now, or (False) the others wait until the session is over; raises what `close` does."""
+    try:
+        ThreadPoolExecutor(1, "leave").submit(close).result(seconds)
+    except TimeoutError:  # left behind, with its thread
+        log.warning("the brokers do not answer: the others get this member's partitions when its session is over")
+        return False
+    return True

@@ -14,8 +14,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from functools import partial
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
@@ -32,7 +31,7 @@ from consumer.core.machine import Policy
 from consumer.core.retry import Backoff
 from consumer.errors import ExitCode, Stop, TransientError
 from consumer.hangs import DUMP_SIGNAL
-from consumer.joining import Protocol, run_in_group
+from consumer.joining import Protocol, leave, run_in_group
 from consumer.kafka.conf import consumer_conf
 from consumer.kafka.preflight import Preflight, Topic
 from consumer.kafka.sinks import make_sink
@@ -43,7 +42,7 @@ from consumer.limits import CaughtUp, Limits
 from consumer.loading import Encoding, encoder, encodings, make
 from consumer.member import Member
 from consumer.patience import Patience
-from consumer.protocol import Alone, Failure, Spec, Status
+from consumer.protocol import Alone, Failure, Spec, Status, write_whole
 from consumer.reducer import Reducer
 from consumer.registry import resolve_id
 from consumer.telemetry import Telemetry
@@ -98,7 +97,7 @@ def _tell(pipe: Connection, message: Any, seconds: float = 1.0) -> bool:
     try:
         if not select.select([], [pipe], [], seconds)[1]:
             return False
-        pipe.send(message)
+        write_whole(pipe, message)
     except OSError:
         log.warning("the supervisor is gone")
         return False
@@ -118,6 +117,7 @@ class MemberProcess:
         self._limits = Limits()
         self._bench: Bench | None = None
         self._patience = Patience(spec.patient, self._stopping)
+        self._revoke_seconds = min(3.0, spec.settings.shutdown.timeout_seconds / 2)
 
     def run(self) -> None:
         """Prepare, join, work, leave."""
@@ -251,7 +251,7 @@ class MemberProcess:
             telemetry,
             self._listen,
             self._report,
-            revoke_seconds=min(3.0, settings.shutdown.timeout_seconds / 2),
+            revoke_seconds=self._revoke_seconds,
         )
         choice = settings.kafka.group_protocol
         source = self._open(member, "classic" if choice == "classic" else "consumer")
@@ -270,9 +270,10 @@ class MemberProcess:
         watch.start()
         gc.freeze()
         try:
-            source = run_in_group(member.run, partial(self._open, member), source, choice, self._patience)
+            opened, bound = partial(self._open, member), self._revoke_seconds + LEAVE_SECONDS
+            source = run_in_group(member.run, opened, source, choice, self._patience, bound)
         except BaseException:
-            self._leave(self._source.abandon)
+            self._abandon()
             raise
         finally:
             sink.discard()
@@ -280,7 +281,7 @@ class MemberProcess:
         self._await_closed(outbox)
         self._reported = 0.0
         self._report(member)  # while there still are partitions: closing gives them back
-        self._leave(source.close)
+        leave(source.close, min(LEAVE_SECONDS, self._left(0.1)))
 
     def _open(self, member: Member, protocol: Protocol) -> Source:
         settings = self._settings
@@ -292,12 +293,12 @@ class MemberProcess:
         self._source = Source(conf, settings.input_topic, member)
         return self._source
 
-    def _leave(self, close: Callable[[], None]) -> None:
-        """Give the partitions back now, or the others wait until the session is over."""
+    def _abandon(self) -> None:
+        """Leave after a failure; that one counts, with its exit code, whatever comes of leaving."""
         try:
-            ThreadPoolExecutor(1, "leave").submit(close).result(min(LEAVE_SECONDS, self._left(0.1)))
-        except TimeoutError:  # left behind, with its thread
-            log.warning("the brokers do not answer: the others get this member's partitions when its session is over")
+            leave(self._source.abandon, min(LEAVE_SECONDS, self._left(0.1)))
+        except Exception as error:  # noqa: BLE001 whatever it is, it is logged
+            log.warning("the group was not left in order", error=f"{type(error).__name__}: {error}")
 
     def _left(self, margin: float) -> float:
         """Seconds until `margin` before the end of the time to stop, which begins now unless it has begun."""

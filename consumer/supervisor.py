@@ -37,6 +37,8 @@ PAUSED_SECONDS = 5.0
 RESTART_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 HEALTHY_SECONDS = 60.0
 EXIT_MARGIN_SECONDS = 0.5
+KILL_SECONDS = 0.4
+"""For the kernel to end members that were killed; one that waits for a disk may take longer."""
 """Members are killed this long before the time is up, so that the supervisor still ends within it."""
 _FINAL = {int(kind.exit_code): kind for kind in (ConfigError, PolicyStop, Fenced)}
 
@@ -348,12 +350,17 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         for child in self._children():
+            if child.process is not None and child.process.is_alive():
+                log.warning("member did not end in time, it is killed", member=child.name)
+                child.process.kill()
+        until = time.monotonic() + KILL_SECONDS
+        for child in self._children():
             if child.process is not None:
+                child.process.join(max(0.0, until - time.monotonic()))
                 if child.process.is_alive():
-                    log.warning("member did not end in time, it is killed", member=child.name)
-                    child.process.kill()
-                child.process.join()
-                child.process.close()
+                    log.error("the kernel does not end a member that was killed", member=child.name)
+                else:
+                    child.process.close()
                 child.process = None
             child.done, child.restart_at = True, None
 

@@ -190,6 +190,9 @@ class Preflight:
         Raises:
             ConfigError: there is no committed offset and CONSUMER_START is `fail`.
         """
+        self._ask(lambda: self._start_group(partitions, partitioning))
+
+    def _start_group(self, partitions: int, partitioning: Partitioning) -> None:
         settings = self._settings
         if self.committed(partitions):
             return
@@ -213,20 +216,17 @@ class Preflight:
         else:
             spec = OffsetSpec.earliest() if start.kind == "earliest" else OffsetSpec.latest()
             offsets = self._offsets(partitions, spec)
-        if not self._write(offsets):
-            self._patience.pause(COORDINATOR_SECONDS)
-            self.start_group(partitions, partitioning)
+        self._write(offsets)
 
-    def _write(self, offsets: dict[int, int]) -> bool:
-        """False: there is no coordinator at the moment, and what was said of the group's offsets may not hold."""
+    def _write(self, offsets: dict[int, int]) -> None:
         failed = self.alter({number: (offset, "") for number, offset in offsets.items()})
         if failed is None:
             log.info("group starts", start=str(self._settings.start), offsets=offsets)
-            return True
+            return
         if failed.code() in _NO_COORDINATOR:
-            return False
+            raise KafkaException(failed)  # what was said of the group's offsets may not hold: all of it again
         if failed.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP) and self.committed(len(offsets)):
-            return True  # another member was first
+            return  # another member was first
         raise ConfigError(
             f"the start of group {self._settings.group_id} could not be written ({failed.name()}: {failed.str()}): "
             "stop its other members and start again"
@@ -252,7 +252,7 @@ class Preflight:
     def _find_checkpoint(self, number: int, partitions: int, partitioning: Partitioning) -> dict[int, int]:
         from consumer.kafka.search import find_checkpoint  # opens a reader of its own, seldom needed
 
-        return find_checkpoint(self._settings, number, partitions, partitioning, self._patience.check)
+        return find_checkpoint(self._settings, number, partitions, partitioning, self._ask, self._patience.check)
 
     def _offsets(self, partitions: int, spec: OffsetSpec) -> dict[int, int]:
         topic = self._settings.input_topic

@@ -15,14 +15,21 @@ from consumer.partitioning import Partitioning
 from consumer.settings import Settings
 
 READ_SECONDS = 30.0
+LOOK_SECONDS = 1.0
 
 
 def find_checkpoint(
-    settings: Settings, number: int, partitions: int, partitioning: Partitioning, check_stop: Callable[[], None]
+    settings: Settings,
+    number: int,
+    partitions: int,
+    partitioning: Partitioning,
+    ask: Callable[[Callable[[], tuple[int, int]]], tuple[int, int]],
+    check_stop: Callable[[], None],
 ) -> dict[int, int]:
     """Per partition the offset of its first checkpoint from `number` on; its end where there is none.
 
-    Numbers must rise with the offsets within a partition, as every known partitioning has it.
+    Numbers must rise with the offsets within a partition, as every known partitioning has it. `ask` asks the brokers,
+    again where they do not answer.
 
     Raises:
         ConfigError: the partitioning is unknown, or the topic cannot be read.
@@ -32,7 +39,7 @@ def find_checkpoint(
             "CONSUMER_START=checkpoint:N needs to know how numbers lie in the partitions: set "
             "CONSUMER_SEQUENCE__PARTITIONING to modulo or range:N"
         )
-    search = _Search(settings, check_stop)
+    search = _Search(settings, ask, check_stop)
     try:
         return {
             partition: search.first(partition, partitioning.first_number(partition, partitions, number))
@@ -43,8 +50,14 @@ def find_checkpoint(
 
 
 class _Search:
-    def __init__(self, settings: Settings, check_stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ask: Callable[[Callable[[], tuple[int, int]]], tuple[int, int]],
+        check_stop: Callable[[], None],
+    ) -> None:
         self._topic = settings.input_topic
+        self._ask = ask
         self._check_stop = check_stop
         self._decode = decoder_for(CheckpointHeader)
         self._reader: Consumer = make_client(Consumer, reader_conf(settings), logging.getLogger("librdkafka"))
@@ -54,7 +67,9 @@ class _Search:
 
     def first(self, partition: int, number: int) -> int:
         """The lowest offset whose checkpoint is `number` or above; the end offset where there is none."""
-        low, end = self._reader.get_watermark_offsets(TopicPartition(self._topic, partition), READ_SECONDS)
+        low, end = self._ask(
+            lambda: self._reader.get_watermark_offsets(TopicPartition(self._topic, partition), LOOK_SECONDS)
+        )
         high = end
         while low < high:
             middle = (low + high) // 2

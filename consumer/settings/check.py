@@ -40,9 +40,9 @@ _RULES: tuple[tuple[Callable[[Settings], bool], str, str], ...] = (
         "is the input or the output topic: dead letters would mix with it; give them a topic of their own",
     ),
     (
-        lambda s: s.batch.max_bytes <= s.memory.max_bytes,
+        lambda s: s.batch.max_bytes <= s.memory.max_bytes // 2,
         "batch.max_bytes",
-        "is more than CONSUMER_MEMORY__MAX_BYTES, so no batch could ever reach it: lower it or raise that",
+        "is more than half of CONSUMER_MEMORY__MAX_BYTES, so no batch could ever reach it: lower it or raise that",
     ),
     (
         lambda s: s.start.kind != "checkpoint" or s.sequence.partitioning.known,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import pytest
 
 from consumer import joining
-from consumer.errors import ConfigError, Fenced
-from consumer.joining import Protocol, run_in_group
+from consumer.errors import ConfigError, ExitCode, Fenced, Stop
+from consumer.joining import Protocol, leave, run_in_group
 from consumer.kafka.source import InstanceInUse, Rejoin, Source, UnsupportedProtocol
 from consumer.patience import Patience
 
@@ -45,7 +47,7 @@ def joined(
 
     first = made("classic" if setting == "classic" else "consumer")
     open_source = cast(Callable[[Protocol], Source], made)
-    run_in_group(run, open_source, first, setting, Patience(endless=False, stopping=lambda: stopping))
+    run_in_group(run, open_source, first, setting, Patience(endless=False, stopping=lambda: stopping), 5.0)
     return protocols
 
 
@@ -93,3 +95,38 @@ def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_and_not_when_told_to_stop() -> None:
     with pytest.raises(StopIteration):
         joined("auto", InstanceInUse("still used"), stopping=True)
+
+
+def test_a_group_that_cannot_be_left_ends_this_process_in_time() -> None:
+    """What still hangs in it could call back while the next consumer runs."""
+    brokers = threading.Event()
+
+    def run(source: Source) -> None:
+        raise Rejoin
+
+    source: Any = SimpleNamespace(join=lambda: None, close=lambda: brokers.wait(10))
+    opened: list[Protocol] = []
+
+    def open_source(protocol: Protocol) -> Source:
+        opened.append(protocol)
+        return cast(Source, source)
+
+    patience = Patience(endless=False, stopping=lambda: False)
+    with pytest.raises(Stop, match="while the group is left to join it again: the member starts again") as raised:
+        run_in_group(run, open_source, source, "auto", patience, 0.05)
+    brokers.set()
+    assert raised.value.exit_code is ExitCode.UNEXPECTED
+    assert not opened
+
+
+def test_a_close_that_hangs_is_left_behind() -> None:
+    brokers, closed = threading.Event(), threading.Event()
+
+    def close() -> None:
+        brokers.wait(10)
+        closed.set()
+
+    assert not leave(close, 0.05)
+    assert not closed.is_set()
+    brokers.set()
+    assert closed.wait(10)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import os
 from multiprocessing import Pipe
+from types import SimpleNamespace
+from typing import cast
 
+import pytest
+
+from consumer.kafka.source import Source
 from consumer.process import MemberProcess, _tell
 from consumer.protocol import Spec
 from consumer.settings import Settings
-from consumer.settings.model import ShutdownSettings
 
 
 def test_a_supervisor_that_does_not_read_is_not_waited_for() -> None:
@@ -21,23 +25,38 @@ def test_a_supervisor_that_does_not_read_is_not_waited_for() -> None:
     assert _tell(theirs, b"again")
 
 
+def test_a_large_status_is_written_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two of them user code may keep the GIL, and the supervisor would wait for the second."""
+    ours, theirs = Pipe()
+    written, write = [], os.write
+
+    def writes(descriptor: int, data: memoryview) -> int:
+        written.append(len(data))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", writes)
+    message = {"metrics": bytes(100_000)}
+    assert _tell(theirs, message)
+    assert len(written) == 1
+    assert ours.recv() == message
+
+
 def test_a_supervisor_that_is_gone_is_not_an_error() -> None:
     ours, theirs = Pipe()
     ours.close()
     assert not _tell(theirs, b"!")
 
 
-def test_a_close_that_hangs_is_left_behind() -> None:
-    settings = Settings(shutdown=ShutdownSettings(timeout_seconds=0.3))
+@pytest.mark.parametrize("fails", [RuntimeError("Consumer closed"), StopIteration()])
+def test_a_failure_keeps_its_exit_code_where_the_group_cannot_be_left(
+    fails: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     _, theirs = Pipe()
-    brokers, closed = threading.Event(), threading.Event()
+    process = MemberProcess(Spec(0, Settings(), "a:B", None, None), theirs)
 
-    def close() -> None:
-        brokers.wait(10)
-        closed.set()
+    def abandon() -> None:
+        raise fails
 
-    MemberProcess(Spec(0, settings, "a:B", None, None), theirs)._leave(close)
-
-    assert not closed.is_set()
-    brokers.set()
-    assert closed.wait(10)
+    process._source = cast(Source, SimpleNamespace(abandon=abandon))
+    process._abandon()
+    assert [line.getMessage() for line in caplog.records] == ["the group was not left in order"]

@@ -218,7 +218,7 @@ def test_a_wrong_value_from_a_file_is_not_shown(tmp_path: Path) -> None:
         ("CONSUMER_OUTPUT_TOPIC", "in", "CONSUMER_OUTPUT_TOPIC is the input topic"),
         ("CONSUMER_DLQ_TOPIC", "in", "CONSUMER_DLQ_TOPIC is the input or the output topic"),
         ("CONSUMER_DLQ_TOPIC", "out", "CONSUMER_DLQ_TOPIC is the input or the output topic"),
-        ("CONSUMER_BATCH__MAX_BYTES", "67108865", "more than CONSUMER_MEMORY__MAX_BYTES"),
+        ("CONSUMER_BATCH__MAX_BYTES", "33554433", "more than half of CONSUMER_MEMORY__MAX_BYTES"),
         (
             "CONSUMER_SCHEMA__REGISTRY_URL",
             f"user:{SENTINEL}@host",

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing import Process
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -22,7 +23,7 @@ from consumer import hangs
 from consumer import supervisor as module
 from consumer.errors import ConfigError, ExitCode, Fenced, PolicyStop, Stop
 from consumer.protocol import Spec, Status
-from consumer.supervisor import Child, Pool, Supervisor
+from consumer.supervisor import KILL_SECONDS, Child, Pool, Supervisor
 from tests.unit.scripted_members import play
 
 PATIENCE = 20.0
@@ -219,6 +220,18 @@ def test_a_member_that_does_not_end_is_killed_within_the_time(said: Callable[[st
     assert time.monotonic() - since < 1.5
     assert said("member did not end in time, it is killed") == [{"member": "pool-0"}]
     assert run.supervisor.pools[0].progress == {1: (2, 7)}
+
+
+def test_a_member_that_the_kernel_does_not_end_is_not_waited_for(said: Callable[[str], list[dict[str, Any]]]) -> None:
+    made = pool("obedient", "obedient")
+    waits: list[float] = []
+    undying: Any = SimpleNamespace(is_alive=lambda: True, kill=lambda: None, join=waits.append)
+    for child in made.children:
+        child.process = undying
+    supervisor = Supervisor([made], 5.0)
+    supervisor._kill_all()
+    assert sum(waits) <= 2 * KILL_SECONDS
+    assert len(waits) == len(said("the kernel does not end a member that was killed")) == 2
 
 
 def test_a_second_stop_ends_at_once() -> None:

@@ -11,7 +11,9 @@ from confluent_kafka import KafkaError, KafkaException
 
 from consumer import patience
 from consumer.kafka import preflight as module
+from consumer.kafka import search
 from consumer.kafka.preflight import DEFAULT_MAX_BYTES, Preflight
+from consumer.partitioning import Partitioning
 from consumer.patience import Patience
 from consumer.settings import load_settings
 
@@ -35,13 +37,17 @@ class FakeAdmin:
         return dict.fromkeys(resources, answer)
 
 
-def limit_of(monkeypatch: pytest.MonkeyPatch, *errors: int) -> int:
+def asking(monkeypatch: pytest.MonkeyPatch, *errors: int, start: str = "fail", endless: bool = False) -> Preflight:
     monkeypatch.setattr(patience, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(module, "make_admin", lambda *_: FakeAdmin(*errors))
     names = {"bootstrap_servers": "b:1"}
     overrides = {"kafka": names, "group_id": "g", "input_topic": "in", "output_topic": "out", "worker": "a:B"}
-    settings = load_settings({}, overrides=overrides)
-    return Preflight(settings, Patience(False, lambda: False)).topics(["out"])["out"].max_bytes
+    settings = load_settings({}, overrides={**overrides, "start": start, "sequence__partitioning": "modulo"})
+    return Preflight(settings, Patience(endless, lambda: False))
+
+
+def limit_of(monkeypatch: pytest.MonkeyPatch, *errors: int) -> int:
+    return asking(monkeypatch, *errors).topics(["out"])["out"].max_bytes
 
 
 @pytest.mark.parametrize("error", [KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT])
@@ -52,3 +58,37 @@ def test_a_limit_that_is_not_told_at_once_is_asked_for_again(monkeypatch: pytest
 
 def test_the_default_is_assumed_where_the_limit_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert limit_of(monkeypatch, KafkaError.TOPIC_AUTHORIZATION_FAILED) == DEFAULT_MAX_BYTES
+
+
+def test_the_start_of_a_group_is_written_again_until_there_is_a_coordinator(monkeypatch: pytest.MonkeyPatch) -> None:
+    preflight = asking(monkeypatch, start="earliest", endless=True)
+    monkeypatch.setattr(module, "COORDINATOR_SECONDS", 0.0)
+    away = [KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)] * 2000
+    written: list[Any] = []
+
+    def alter(offsets: Any) -> KafkaError | None:
+        written.append(offsets)
+        return away.pop() if away else None
+
+    monkeypatch.setattr(preflight, "committed", lambda partitions: {})
+    monkeypatch.setattr(preflight, "_offsets", lambda partitions, spec: {0: 0})
+    monkeypatch.setattr(preflight, "alter", alter)
+    preflight.start_group(1, Partitioning.parse("modulo"))
+    assert written == [{0: (0, "")}] * 2001
+
+
+def test_a_search_asks_for_a_second_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a stop is heard, and the supervisor hears of this process."""
+    asked: list[float] = []
+
+    def get_watermark_offsets(partition: Any, seconds: float) -> tuple[int, int]:
+        asked.append(seconds)
+        if len(asked) < 3:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return 7, 7
+
+    reader = SimpleNamespace(get_watermark_offsets=get_watermark_offsets, close=lambda: None)
+    monkeypatch.setattr(search, "make_client", lambda *_: reader)
+    preflight = asking(monkeypatch, start="checkpoint:5")
+    assert preflight._find_checkpoint(5, 1, Partitioning.parse("modulo")) == {0: 7}
+    assert asked == [1.0, 1.0, 1.0]
