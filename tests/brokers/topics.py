@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
 from tests.brokers.find import Broker
 
@@ -82,6 +90,12 @@ class TopicFactory:
         self._admin.create_topics([NewTopic(name, num_partitions=count, replication_factor=1)])[name].result()
         self._made.append(name)
         self._wait_until_usable([TopicPartition(name, number) for number in range(count)])
+
+    def configure(self, name: str, setting: str, value: str) -> None:
+        """Change one of a topic's settings."""
+        entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
+        self._admin.incremental_alter_configs([resource])[resource].result()
 
     def trim(self, name: str, partition: int, offset: int) -> None:
         """Delete the records below `offset`, as retention does."""

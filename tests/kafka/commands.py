@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -227,3 +229,13 @@ def summary_of(record: Record, schema_id: int = 1) -> dict[str, Any]:
     decoded: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), SUMMARY, None)
     found: dict[str, Any] = decoded
     return found
+
+
+def probe(port: int, name: str) -> tuple[bool, dict[str, object]]:
+    """What a probe says, and its reasons."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=5) as answer:
+            found = json.load(answer)
+    except urllib.error.HTTPError as error:
+        found = json.load(error)
+    return found.pop("ok"), found

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -23,6 +21,7 @@ from tests.brokers.find import Broker
 from tests.brokers.jvm import JvmBroker
 from tests.brokers.settings import free_port
 from tests.brokers.topics import TopicFactory
+from tests.kafka.commands import probe
 from tests.kafka.conftest import PipelineFactory
 from tests.kafka.pipelines import DIED, PARTITIONS, Pipeline, Run, eventually, together
 
@@ -309,13 +308,3 @@ def test_a_frozen_broker_and_a_slow_checkpoint_leave_the_member_live(pipeline: P
     run.signal(signal.SIGTERM)
     eventually(lambda: not probe(port, "readyz")[0], "stopping is not ready")
     assert run.wait(15) == 0
-
-
-def probe(port: int, name: str) -> tuple[bool, dict[str, object]]:
-    """What a probe says, and its reasons."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=5) as answer:
-            found = json.load(answer)
-    except urllib.error.HTTPError as error:
-        found = json.load(error)
-    return found.pop("ok"), found

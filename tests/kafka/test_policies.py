@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
+
+from confluent_kafka import Producer
 
 from consumer.errors import ExitCode
 from tests.brokers.find import Broker
@@ -60,6 +63,54 @@ def test_a_broken_deploy_leaves_few_dead_letters_through_ten_restarts(broker: Br
     for pipeline in both:
         assert sum(dead_letters(pipeline).values()) + len(pipeline.numbers()) == 60
         assert pipeline.audit().ok
+
+
+def test_a_dead_letter_that_cannot_be_written_stops_and_is_not_dropped(broker: Broker, topics: TopicFactory) -> None:
+    pipeline = Pipeline(broker, topics(input=2))
+    pipeline.feed(range(10), partitions=2)
+    with pipeline.running() as run:
+        run.wait_until(lambda: len(pipeline.numbers()) == 10, "what is well")
+        topics.configure(pipeline.names.dlq, "max.message.bytes", "100")
+        producer = Producer({"bootstrap.servers": broker.bootstrap})
+        producer.produce(pipeline.names.input, b"damaged", b"10", 0)
+        assert producer.flush(30) == 0
+        pipeline.feed(range(11, 20), partitions=2)
+        done = run.wait()
+    assert done.code == ExitCode.POLICY, done.stderr
+    told = f"the broker refuses the dead letter of {pipeline.names.input}/0 offsets 5-5: "
+    assert told in done.stderr
+    assert "raise the limits of the dead-letter topic and start again; nothing was skipped" in done.stderr
+    assert pipeline.committed()[0] == 5
+    assert dead_letters(pipeline) == Counter()
+
+    topics.configure(pipeline.names.dlq, "max.message.bytes", "1048588")
+    assert pipeline.run(CAUGHT_UP).code == ExitCode.DONE
+    assert dead_letters(pipeline) == Counter({0: 1})
+    assert pipeline.numbers() == [*range(10), *range(11, 20)]
+    assert pipeline.audit().ok
+
+
+def test_a_sink_that_keeps_its_own_progress_says_where_its_partitions_start(
+    broker: Broker, topics: TopicFactory, tmp_path: Path
+) -> None:
+    options = {"folder": str(tmp_path)}
+    pipeline = Pipeline(broker, topics(input=2), reducer=f"{WORKERS}:KeepsItsOwn", reducer_options=options)
+    pipeline.feed(range(20), partitions=2)
+    (tmp_path / "next-1").write_text("4")  # ahead of the group, which has nothing committed
+    assert pipeline.run(CAUGHT_UP).code == ExitCode.DONE
+    assert given(tmp_path, 0) == list(range(0, 20, 2))
+    assert given(tmp_path, 1) == list(range(9, 20, 2))
+
+    (tmp_path / "next-0").write_text("7")  # behind it, as after a restore from a backup
+    assert pipeline.run(CAUGHT_UP).code == ExitCode.DONE
+    assert given(tmp_path, 0) == [*range(0, 20, 2), 14, 16, 18]
+    assert given(tmp_path, 1) == list(range(9, 20, 2))
+    assert pipeline.committed() == {0: 10, 1: 10}
+
+
+def given(folder: Path, partition: int) -> list[int]:
+    """The numbers that the sink was given, in order."""
+    return [int(line) for line in (folder / f"numbers-{partition}").read_text().split()]
 
 
 def test_anomalies_are_told_over_restarts_and_rebalances(broker: Broker, topics: TopicFactory) -> None:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from consumer import Checkpoint, CheckpointHeader, Output, Reducer, TransientError, Worker
 from consumer.errors import ConfigError
+from consumer.reducer import Batch
 from consumer.worker import Context
 from consumer.workers import CheckpointSummary, SummaryWorker
 
@@ -59,6 +60,23 @@ class KeepOpen(Reducer[CheckpointSummary, CheckpointSummary]):
 
     def should_close_batch(self, batch: Sequence[CheckpointSummary], next_message: CheckpointSummary | None) -> bool:
         return False
+
+
+class KeepsItsOwn(Reducer[CheckpointSummary, CheckpointSummary]):
+    """A sink with its own progress: per partition a file with the next offset, and one with all numbers."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def commit(self, batch: Batch[CheckpointSummary]) -> list[CheckpointSummary]:
+        with (self._folder / f"numbers-{batch.partition}").open("a") as file:
+            file.writelines(f"{message.sequence_number}\n" for message in batch)
+        (self._folder / f"next-{batch.partition}").write_text(str(batch.last_offset + 1))
+        return []
+
+    def start_offset(self, topic: str, partition: int) -> int | None:
+        at = self._folder / f"next-{partition}"
+        return int(at.read_text()) if at.exists() else None
 
 
 class WithoutSchema(Worker[Any]):
