@@ -2,7 +2,8 @@
 
 An action happens at the n-th passage (`@n`, default 1; `@n+`: and at every later one): `kill` (SIGKILL), `stop`
 (SIGSTOP), `kill-soon` (SIGKILL from another thread about a millisecond later, while the next call is under way),
-`abort` (the transaction is aborted), `lose` (at a commit: nobody hears how it ended; at a resume: it is not made).
+`abort` (the transaction is aborted), `lose` (at a commit: nobody hears how it ended; at a resume: it is not made; in a
+flush: it is not over).
 Only processes started with the variable set look at it; it is read once. With `CHECKPOINT_FAILPOINTS_FIRED=FOLDER`
 each action happens once for all processes that share the folder, and leaves a file there that is named after the
 place and holds the process id: a test that cannot show that its fault happened has shown nothing.

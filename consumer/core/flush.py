@@ -207,7 +207,7 @@ class Flusher:
         self.failures += 1
         self.not_before = now + self.policy.backoff.delay(self.failures, self.random)
         if outcome is Outcome.LATE:
-            self._was_late()
+            self._was_late(now)
         if outcome in (Outcome.ABORTED, Outcome.LATE):
             self.phase = Phase.IDLE
             self.taken = {}
@@ -245,11 +245,13 @@ class Flusher:
         self.taken = {}
         return moved, lost
 
-    def _was_late(self) -> None:
-        """Half as many next time; of one alone it is counted how often."""
+    def _was_late(self, now: float) -> None:
+        """Half as many next time, at once: each try takes its time; of one alone it is counted how often."""
         items = sum(taken.items for taken in self.taken.values())
         self.most = max(1, items // 2)
-        if items == 1:
+        if items > 1:
+            self.failures, self.not_before = 1, now
+        elif items:
             at = next((number, taken.next_offset) for number, taken in self.taken.items() if taken.items)
             if self.late is None or (self.late.partition, self.late.next_offset) != at:
                 self.late = Late(*at)

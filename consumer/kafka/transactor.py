@@ -236,7 +236,7 @@ class Transactor:
             return self._fail(Step.DELIVERY, error)
         if self._failures:
             return self._fail(Step.DELIVERY, KafkaException(self._failures[0]))
-        if left:
+        if left or self._point("in-flush"):
             if time.monotonic() > self._deadline:
                 return self._give_up(Outcome.LATE, LATE.format(left, self._timeout / 3))
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 from collections.abc import Sequence
@@ -83,6 +84,24 @@ def test_an_idle_pipeline_whose_input_ends_in_transaction_markers_is_not_stuck(p
     eventually(looked_often, "it was watched for a while")
     assert not run.events(STUCK)
     finish(one, run)
+
+
+def test_what_is_late_even_by_itself_ends_the_member_and_is_named(pipeline: PipelineFactory) -> None:
+    """The flush is never over, as over a slow link, while the brokers answer."""
+    options = {"transaction.timeout.ms": "1000", "session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"}
+    one = pipeline("consumer", {"WATCHDOG__STUCK_SECONDS": "4", "KAFKA__OPTIONS": json.dumps(options)})
+    one.feed(300)
+    run = one.start("one", {"in-flush": "lose@1+"})
+    assert run.wait(45) == 3, run.tail()
+    where = rf"the result of {re.escape(one.names.input)}/(\d) offsets (\d+)-(\d+) \("
+    found = re.search(where, run.tail())
+    assert found is not None, run.tail()
+    partition, first, last = map(int, found.groups())
+    assert first == last, "it was divided"
+    for part in ("sent by itself", "within the 0.3 s", "transaction.timeout.ms", "CONSUMER_KAFKA__OPTIONS"):
+        assert part in run.tail()
+    assert one.committed().get(partition, 0) <= first
+    finish(one, one.start("one"))
 
 
 @pytest.mark.owns_broker
