@@ -18,7 +18,7 @@ from consumer.telemetry import Telemetry
     [
         ("delivery: MSG_SIZE_TOO_LARGE: Broker: Message size too large", "MSG_SIZE_TOO_LARGE"),
         ("send_offsets_to_transaction: _TIMED_OUT: Local: Timed out", "_TIMED_OUT"),
-        (LATE.format(37), "none"),
+        (LATE.format(37, 20.0), "none"),
         ("its partitions were given back", "none"),
         ("", "none"),
     ],
