@@ -24,7 +24,7 @@ COMMIT = Transact([], {0: (1, "")})
 class Member:
     """A source and its sink; commits from within the callback that takes its partitions away."""
 
-    def __init__(self, settings: Settings, number: int = 0) -> None:
+    def __init__(self, settings: Settings, number: int) -> None:
         self.owned: set[int] = set()
         self.ended: TransactionEnded | None = None
         conf, _ = consumer_conf(settings, member=number, group_protocol="consumer")
@@ -79,17 +79,34 @@ def settings(embedded: EmbeddedBroker) -> Settings:
     )
 
 
-def test_it_is_done_before_the_partitions_are_given_back(settings: Settings) -> None:
-    first = Member(settings)
+@pytest.fixture
+def join(settings: Settings) -> Iterator[Callable[[], Member]]:
+    """Members of the group, closed at the end: the collector would do it wherever it runs, and call them back."""
+    made: list[Member] = []
+
+    def make() -> Member:
+        made.append(Member(settings, len(made)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.sink.discard()
+        one.source.abandon()
+
+
+def test_it_is_done_before_the_partitions_are_given_back(join: Callable[[], Member]) -> None:
+    first = join()
     first.poll_until(lambda: len(first.owned) == 2)
-    second = Member(settings, 1)
+    second = join()
     first.poll_until(lambda: first.ended is not None or len(first.owned) < 2, second)
     assert first.ended is not None
     assert first.ended.outcome is Outcome.COMMITTED
 
 
-def test_the_consumer_can_be_polled_while_no_broker_answers_it(embedded: EmbeddedBroker, settings: Settings) -> None:
-    member = Member(settings)
+def test_the_consumer_can_be_polled_while_no_broker_answers_it(
+    embedded: EmbeddedBroker, join: Callable[[], Member]
+) -> None:
+    member = join()
     member.poll_until(lambda: len(member.owned) == 2)
     embedded.set_broker_down()
     member.sink.begin(COMMIT)
