@@ -25,7 +25,7 @@ def test_resident_memory_is_bounded(broker: Broker, topics: TopicFactory) -> Non
         producer.produce(names.input, generate(number, size_bytes=size), str(number), number % PARTITIONS)
     assert producer.flush(30) == 0
 
-    settings = {**VARIANTS["transactions"], "MEMORY__MAX_BYTES": str(BUDGET)}
+    settings = {**VARIANTS["transactions"], "MEMORY__MAX_BYTES": str(BUDGET), "BATCH__MAX_BYTES": str(BUDGET // 2)}
     run = Run(broker.bootstrap, [names.input, names.output, names.dlq], settings)
     backlog(run, len(sizes))
     run.close()
