@@ -213,6 +213,7 @@ class MemberProcess:
         retry = settings.retry
         return Policy(
             topic=settings.input_topic,
+            topic_id=self._input.topic_id,
             flush=FlushPolicy(
                 settings.batch.max_messages,
                 settings.batch.max_bytes,
@@ -262,7 +263,7 @@ class MemberProcess:
         watch = Watch(
             preflight.admin,
             settings.input_topic,
-            list(topics),
+            {topic.name: topic.topic_id for topic in topics.values()},
             lambda: list(member.machine.partitions),
             outbox,
             settings.watchdog.stuck_seconds / 4,

@@ -32,6 +32,9 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     """The offset of the record that it runs alone."""
 
 
+_NO_MARK = Mark()
+
+
 class _DeadWire(msgspec.Struct):
     run: _Whole
     last: Annotated[str, Meta(pattern="^[0-9a-f]{1,250}$")]
@@ -46,6 +49,7 @@ class _Wire(msgspec.Struct, omit_defaults=True):
     dead: _DeadWire | None = None
     seen: Annotated[bytes, Meta(max_length=SEEN_NUMBERS // 8)] = b""
     mark: Mark | None = None
+    topic: str = ""
 
 
 _decoder = msgspec.json.Decoder(_Wire)
@@ -64,7 +68,9 @@ class History(NamedTuple):
     """Bit i: the record i records ago became a dead letter."""
     seen: int = 0
     """Bit i: `sequence_number` - i was read; 0 where this is not kept (only `skip_repeats` needs it)."""
-    mark: Mark = Mark()
+    mark: Mark = _NO_MARK
+    topic_id: str = ""
+    """Whose offset it is: a topic that is made anew has another id (KIP-516). Empty: not known."""
 
     def after(self, number: int | None, ended_epoch: int | None, dead: bool) -> History:
         """The history once one more record is finished; runs once per record."""
@@ -79,11 +85,17 @@ class History(NamedTuple):
             number = max(number, highest)
         if ended_epoch is None or (epoch is not None and epoch > ended_epoch):
             ended_epoch = epoch
-        return History(number, ended_epoch, self.dead_run + 1 if dead else 0, window, seen)
+        return History(number, ended_epoch, self.dead_run + 1 if dead else 0, window, seen, _NO_MARK, self.topic_id)
 
     def marked(self, mark: Mark) -> History:
         """The same with another mark."""
         return self if self.mark == mark else self._replace(mark=mark)
+
+    def of_topic(self, topic_id: str) -> tuple[History, bool]:
+        """The same as of this topic, and whether it can be: not where it is another's."""
+        if topic_id and self.topic_id not in ("", topic_id):
+            return self, False
+        return self._replace(topic_id=topic_id), True
 
     def keeping_seen(self, keep: bool) -> History:
         """The same, from here on with or without the numbers that were seen."""
@@ -98,8 +110,8 @@ class History(NamedTuple):
         dead = _DeadWire(self.dead_run, f"{self.dead_window:x}") if self.dead_window else None
         seen = self.seen if self.sequence_number is not None else 0
         numbers = seen.to_bytes((seen.bit_length() + 7) // 8, "big")
-        mark = self.mark if self.mark != Mark() else None
-        wire = _Wire(1, self.sequence_number, self.ended_epoch, dead, numbers, mark)
+        mark = self.mark if self.mark != _NO_MARK else None
+        wire = _Wire(1, self.sequence_number, self.ended_epoch, dead, numbers, mark, self.topic_id)
         return msgspec.json.encode(wire).decode()
 
     @classmethod
@@ -111,7 +123,7 @@ class History(NamedTuple):
             return cls()
         dead = wire.dead or _DeadWire(0, "0")
         seen = int.from_bytes(wire.seen, "big")
-        return cls(wire.seq, wire.epoch, dead.run, int(dead.last, 16), seen, wire.mark or Mark())
+        return cls(wire.seq, wire.epoch, dead.run, int(dead.last, 16), seen, wire.mark or _NO_MARK, wire.topic)
 
 
 class DeadLetterLimits(NamedTuple):

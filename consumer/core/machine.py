@@ -122,7 +122,10 @@ class Machine:
         if partition is None or partition.state is not State.LOCATING:
             return
         partition.committed = event.offset
-        partition.history = History.decode(event.metadata)
+        partition.history, ours = History.decode(event.metadata).of_topic(self.policy.topic_id)
+        if not ours:
+            self._emit(stops.other_topic(self.policy.topic, partition))
+            return
         self.starts.located(partition)
         if self.policy.limits.reached(partition.history.sequence_number, partition.history.ended_epoch):
             self.limit_reached = True

@@ -14,6 +14,8 @@ class Policy:
     """Everything the machine's decisions depend on; sizes in bytes, times in seconds."""
 
     topic: str = "input"
+    topic_id: str = ""
+    """Empty where the brokers do not tell."""
     flush: FlushPolicy = field(default_factory=FlushPolicy)
     memory_bytes: int = 32 * 1024 * 1024
     """Half of CONSUMER_MEMORY__MAX_BYTES: the other half is for what the client has fetched and is sending."""

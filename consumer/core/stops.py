@@ -32,6 +32,15 @@ def out_of_range(topic: str, event: OutOfRange) -> Fail:
     )
 
 
+def other_topic(topic: str, partition: Partition) -> Fail:
+    """The committed offset was committed for a topic of this name that is gone."""
+    return _policy(
+        f"{topic}/{partition.number}: the committed offset {partition.committed} is of a deleted topic of this name "
+        f"(its id was {partition.history.topic_id}); nothing is skipped by itself: delete the group's offsets or take "
+        "another CONSUMER_GROUP_ID, and start again"
+    )
+
+
 def refused(topic: str, partition: Partition, error: str) -> Fail:
     """The broker takes neither the result of the first finished item nor a dead letter in its place."""
     item = partition.finished[0]

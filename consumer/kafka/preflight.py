@@ -21,7 +21,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import ClusterMetadata, ConfigResource, OffsetSpec, ResourceType
 
 from consumer.errors import ConfigError
-from consumer.kafka.admin import make_admin
+from consumer.kafka.admin import describe, make_admin, topic_id
 from consumer.kafka.conf import consumer_conf, make_client
 from consumer.log import get_logger
 from consumer.partitioning import Partitioning
@@ -71,6 +71,8 @@ class Topic:
     name: str
     partitions: int
     max_bytes: int
+    topic_id: str = ""
+    """Empty where the brokers do not tell."""
 
 
 class Preflight:
@@ -88,15 +90,17 @@ class Preflight:
         self.admin = make_admin(settings, logging.getLogger("librdkafka"))
 
     def topics(self, names: Iterable[str]) -> dict[str, Topic]:
-        """Partitions and size limits of these topics.
+        """Partitions, size limits and ids of these topics.
 
         Raises:
             ConfigError: a topic was missing for 5 s.
         """
         wanted = sorted(set(names))
         found = self._partitions(wanted)
-        limits = self._limits(wanted)
-        return {name: Topic(name, found[name], limits.get(name, DEFAULT_MAX_BYTES)) for name in wanted}
+        limits, ids = self._limits(wanted), self._ids(wanted)
+        return {
+            name: Topic(name, found[name], limits.get(name, DEFAULT_MAX_BYTES), ids.get(name, "")) for name in wanted
+        }
 
     def _partitions(self, wanted: Sequence[str]) -> dict[str, int]:
         missing_since: float | None = None
@@ -149,6 +153,17 @@ class Preflight:
         resource = ConfigResource(ResourceType.TOPIC, name)
         found = self._only(self.admin.describe_configs([resource], request_timeout=REQUEST_SECONDS))
         return int(found["max.message.bytes"].value)
+
+    def _ids(self, names: Sequence[str]) -> dict[str, str]:
+        def ask() -> dict[str, str]:
+            asked = describe(self.admin, names, REQUEST_SECONDS)
+            return {name: topic_id(self._result(future)) for name, future in asked.items()}
+
+        try:
+            return self._patience.ask(ask, _passing, self._brokers)
+        except KafkaException as error:
+            log.info("the topics' ids cannot be read", error=str(error))
+            return {}
 
     # -------------------------------------------------------------------------------------------------- offsets
 

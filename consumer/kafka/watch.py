@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from consumer.errors import ConfigError, ExitCode, PolicyStop, Stop
+from consumer.kafka.admin import describe, topic_id
 from consumer.log import RateLimited, get_logger
 from consumer.work.report import Broken
 
@@ -42,7 +43,7 @@ class Watch:
     Args:
         admin: asked by this thread alone from now on.
         input_topic: whose ends are asked for.
-        others: the topics that are written to.
+        ids: of all topics that matter, as far as they are known (else empty).
         assigned: the partitions that matter at the moment; called on the watch's thread.
         outbox: where the poll thread listens.
         seconds: between two questions.
@@ -52,18 +53,18 @@ class Watch:
         self,
         admin: AdminClient,
         input_topic: str,
-        others: Sequence[str],
+        ids: Mapping[str, str],
         assigned: Callable[[], Sequence[int]],
         outbox: SimpleQueue[Any],
         seconds: float = INTERVAL_SECONDS,
     ) -> None:
         self._admin = admin
         self._input = input_topic
-        self._topics = sorted({input_topic, *others})
+        self._topics = sorted(ids)
         self._assigned = assigned
         self._outbox = outbox
         self._seconds = min(seconds, INTERVAL_SECONDS)
-        self._ids: dict[str, str] = {}
+        self._ids = {name: found for name, found in ids.items() if found}
         self._known = False
         self._missing_since: dict[str, float] = {}
         self._repeats = RateLimited(log, 300.0)
@@ -88,8 +89,7 @@ class Watch:
             Stop: a topic is not what it was.
         """
         try:
-            asked = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=REQUEST_SECONDS)
-            for name, future in asked.items():
+            for name, future in describe(self._admin, self._topics, REQUEST_SECONDS).items():
                 self._compare(name, future, now)
             if not self._known and len(self._ids) == len(self._topics):
                 self._known = True
@@ -103,7 +103,7 @@ class Watch:
 
     def _compare(self, name: str, future: Any, now: float) -> None:
         try:
-            found = str(future.result(REQUEST_SECONDS + 1.0).topic_id)
+            found = topic_id(future.result(REQUEST_SECONDS + 1.0))
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 self._silent(error)

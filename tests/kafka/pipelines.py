@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from consumer.failpoints import FIRED, VARIABLE
@@ -261,11 +269,22 @@ class Pipeline:
 
     def committed(self) -> dict[int, int]:
         """The group's next offset per partition, open transactions left out; none while nobody answers."""
-        wanted = [TopicPartition(self.names.input, number) for number in range(PARTITIONS)]
         try:
-            return {at.partition: at.offset for at in self._onlooker.committed(wanted, 5) if at.offset >= 0}
+            return {at.partition: at.offset for at in self.offsets()}
         except KafkaException:  # the deadline of whoever asks bounds this
             return {}
+
+    def offsets(self) -> list[TopicPartition]:
+        """The same with the metadata, asked once."""
+        wanted = [TopicPartition(self.names.input, number) for number in range(PARTITIONS)]
+        return [at for at in self._onlooker.committed(wanted, 5) if at.offset >= 0]
+
+    def commit(self, offsets: list[TopicPartition]) -> None:
+        """In the group's name, while it has no member."""
+        request = [ConsumerGroupTopicPartitions(self.names.group, offsets)]
+        admin = AdminClient({"bootstrap.servers": self._bootstrap})
+        for future in admin.alter_consumer_group_offsets(request).values():
+            future.result()
 
     def members(self) -> list[str]:
         """The members of the group, as the broker sees it."""

@@ -239,6 +239,27 @@ def test_a_topic_that_is_made_anew_is_not_taken_for_the_old_one(
     together(lambda one: read(one) if one is made[0] else written(one), made)
 
 
+def test_an_offset_committed_into_a_topic_that_was_made_anew_skips_nothing(
+    pipeline: PipelineFactory, topics: TopicFactory
+) -> None:
+    """As a member commits that has not noticed yet, and after a restart nothing would tell: the offset is in range."""
+    one = pipeline("consumer")
+    one.feed(60)
+    run = one.start("one")
+    one.wait_until_done()
+    run.stop()
+    old = one.offsets()
+    topics.delete(one.names.input)
+    topics.make(one.names.input, PARTITIONS)
+    one.feed(120)
+    one.commit(old)
+
+    run = one.start("one")
+    assert run.wait(20) == 3, run.tail()
+    assert "is of a deleted topic of this name" in run.tail()
+    assert one.committed() == {at.partition: at.offset for at in old}
+
+
 def test_retention_that_overtakes_the_group_stops_it(pipeline: PipelineFactory, topics: TopicFactory) -> None:
     one = pipeline("consumer")
     one.feed(60)

@@ -498,7 +498,7 @@ class World:
 
 
 def unmarked(metadata: str) -> History:
-    return History.decode(metadata).marked(Mark())
+    return History.decode(metadata).marked(Mark())._replace(topic_id="")
 
 
 def running(world: World, number: int) -> bool:

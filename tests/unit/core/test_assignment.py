@@ -50,6 +50,23 @@ def test_a_reducer_that_keeps_its_own_progress_decides_where_to_start(wanted: in
     assert world.machine.handle(m.Positioned(0, 1, 5), 0.0) == [], "once"
 
 
+def test_an_offset_of_a_deleted_topic_of_this_name_is_not_taken() -> None:
+    world = World(dataclasses.replace(POLICY, topic_id="new"), partitions=1)
+    world.machine.handle(m.Assigned([0]), 0.0)
+    (fail,) = world.machine.handle(m.Located(0, 1, 42, History(7, topic_id="old").encode()), 0.0)
+    assert isinstance(fail, m.Fail)
+    assert fail.exit_code == 3
+    for part in ("in/0", "offset 42", "deleted topic", "its id was old", "CONSUMER_GROUP_ID"):
+        assert part in fail.message
+    assert world.machine.partitions[0].state is State.LOCATING
+
+
+def test_the_topic_s_id_is_committed_with_every_offset() -> None:
+    world = worked(World(dataclasses.replace(POLICY, topic_id="new"), partitions=1))
+    world.settle_down()
+    assert History.decode(world.logs[0].metadata).topic_id == "new"
+
+
 def test_records_of_a_partition_whose_start_is_not_known_are_not_taken() -> None:
     world = World(partitions=1)
     world.append(0, 3)

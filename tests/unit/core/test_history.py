@@ -12,7 +12,7 @@ from consumer.core.history import RATIO_RECORDS, SEEN_NUMBERS, DeadLetterLimits,
 
 NUMBERS = st.one_of(st.integers(0, 30), st.integers(0, 3 * SEEN_NUMBERS), st.integers(0, 2**64 - 1))
 RECORDS = st.lists(st.tuples(st.none() | NUMBERS, st.none() | st.integers(0, 2**64 - 1), st.booleans()))
-LARGEST = History(2**64 - 1, 2**64 - 1, 2**63, (1 << RATIO_RECORDS) - 1, (1 << SEEN_NUMBERS) - 1)
+LARGEST = History(2**64 - 1, 2**64 - 1, 2**63, (1 << RATIO_RECORDS) - 1, (1 << SEEN_NUMBERS) - 1, topic_id="A" * 22)
 
 
 def numbers_in(history: History) -> set[int]:
@@ -79,6 +79,16 @@ def test_missing_foreign_or_damaged_metadata_tells_nothing(foreign):
 
 def test_metadata_of_a_later_version_keeps_what_is_known():
     assert History.decode('{"v":1,"seq":3,"later":[1]}') == History(3)
+
+
+def test_it_tells_whose_offset_it_is():
+    history, ours = History.decode(History(3).encode()).of_topic("new")
+    assert ours, "committed before ids were kept"
+    kept = History.decode(history.after(4, None, dead=False).encode())
+    assert kept.topic_id == "new"
+    assert kept.of_topic("new") == (kept, True)
+    assert kept.of_topic("other") == (kept, False)
+    assert kept.of_topic("") == (kept._replace(topic_id=""), True), "brokers that do not tell"
 
 
 def test_elsewhere_it_starts_afresh_but_for_the_dead_letters():

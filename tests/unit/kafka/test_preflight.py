@@ -28,6 +28,11 @@ class FakeAdmin:
         topic = SimpleNamespace(error=None, partitions={0: SimpleNamespace(leader=1)})
         return SimpleNamespace(topics={"out": topic})
 
+    def describe_topics(self, topics: Any, **named: Any) -> dict[str, Future[Any]]:
+        refused: Future[Any] = Future()
+        refused.set_exception(KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+        return dict.fromkeys(topics.topic_names, refused)
+
     def describe_configs(self, resources: list[Any], **named: Any) -> dict[Any, Future[Any]]:
         answer: Future[Any] = Future()
         if self.errors:

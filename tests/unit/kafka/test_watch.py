@@ -46,7 +46,9 @@ class Watched:
     def __init__(self) -> None:
         self.admin = FakeAdmin()
         self.outbox: SimpleQueue[Any] = SimpleQueue()
-        self.watch = Watch(cast(AdminClient, self.admin), "in", ["out", "dlq", "in"], lambda: [0, 1], self.outbox, 99.0)
+        self.watch = Watch(
+            cast(AdminClient, self.admin), "in", {"out": "", "dlq": "", "in": ""}, lambda: [0, 1], self.outbox, 99.0
+        )
 
     def look(self, now: float = 0.0) -> Any:
         self.watch.look(now)
