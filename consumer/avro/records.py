@@ -3,35 +3,68 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
-from consumer.avro.values import Node, Refused, shown, varint
+from consumer.avro.values import SOURCE_NAMES, Node, Refused, shown, varint
 
 __all__ = ["record", "union"]
 
 
 def record(name: str, fields: Mapping[str, Node], defaults: Mapping[str, Any]) -> Node:
     """A Struct, a dataclass or a mapping, with no field too many and none missing that has no default."""
-    encoders = [(field, node.encode) for field, node in fields.items()]
+    names = tuple(fields)
+    write = _writer(names, list(fields.values()))
+    in_order: set[type] = set()
+    """Struct types whose fields are the schema's, in its order."""
 
     def encode(message: Any) -> bytes:
+        if type(message) in in_order:
+            return write(astuple(message))
+        if isinstance(message, msgspec.Struct) and message.__struct_fields__ == names:
+            in_order.add(type(message))
         values = _values(message, name)
         if values.keys() != fields.keys():
             values = _complete(values, fields, defaults, name)
-        done = b""
-        field = ""
-        try:
-            for field, encode_field in encoders:
-                done += encode_field(values[field])
-        except Refused as refused:
-            refused.path.append("." + field)
-            raise
-        return done
+        return write([values[field] for field in names])
 
     return Node(name, (object,), encode, all(node.no_bytes for node in fields.values()))
+
+
+def _writer(names: tuple[str, ...], nodes: list[Node]) -> Callable[[Iterable[Any]], bytes]:
+    """A function from the fields' values to their bytes, compiled from source as `dataclasses` does it.
+
+    A call and a loop for each field would take more than twice as long: 5.2 us for a checkpoint summary against 2.4.
+    """
+    values = [f"v{index}" for index in range(len(nodes))]
+    lines = [
+        f"    {', '.join(values)}, = values" if values else "    () = values",
+        "    at = 0",
+        "    try:",
+        "        pass",
+    ]
+    for index, (value, node) in enumerate(zip(values, nodes, strict=True)):
+        word = "if"
+        for condition, done in node.fast:
+            lines += [f"        {word} {condition.format(v=value)}:", f"            {value} = {done.format(v=value)}"]
+            word = "elif"
+        lines += ["        else:" if node.fast else "        if True:"]
+        lines += [f"            at = {index}", f"            {value} = encode[{index}]({value})"]
+    lines += ["    except Refused as refused:", "        refused.path.append('.' + names[at])", "        raise"]
+    lines += [f"    return b''.join(({', '.join(values)}{',' if values else ''}))"]
+    known: dict[str, Any] = {
+        **SOURCE_NAMES,
+        "varint": varint,
+        "Refused": Refused,
+        "names": names,
+        "encode": [n.encode for n in nodes],
+    }
+    exec("\n".join(["def write(values):", *lines]), known)  # noqa: S102 - nothing of the schema is in the source
+    write: Callable[[Iterable[Any]], bytes] = known["write"]
+    return write
 
 
 def _values(message: Any, name: str) -> Mapping[str, Any]:
@@ -83,4 +116,6 @@ def union(branches: list[Node]) -> Node:
                 last = refused
         raise last or Refused(f"{shown(value)} fits no branch of the union [{', '.join(indexes)}]")
 
-    return Node("union", (object,), encode)
+    optional = len(branches) == 2 and "null" in indexes
+    fast = [(fits, f"{indexes[node.name]!r} + ({done})") for node in branches for fits, done in node.fast]
+    return Node("union", (object,), encode, fast=tuple(fast) if optional else ())
