@@ -70,6 +70,7 @@ class Replay:
             records = self._records[self._next : stop]
             self._next = stop
         if not records:
+            time.sleep(seconds)
             return m.Records(()), []
         return Source._sort(cast(Source, self), records, len(records) == most)
 

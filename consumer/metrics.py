@@ -99,11 +99,12 @@ class Metrics:
         """Set a gauge."""
         self._numbers(name, labels)[0] = value
 
-    def observe(self, name: str, /, value: float) -> None:
-        """Count `value` in a histogram."""
-        numbers = self._numbers(name, {})
-        numbers[bisect_left(TABLE[name].buckets, value)] += 1
-        numbers[-1] += value
+    def observe(self, name: str, /, *values: float) -> None:
+        """Count every one of `values` in a histogram."""
+        numbers, buckets = self._numbers(name, {}), TABLE[name].buckets
+        for value in values:
+            numbers[bisect_left(buckets, value)] += 1
+        numbers[-1] += sum(values)
 
     def clear(self, name: str) -> None:
         """Remove what a gauge has, so that a partition that was revoked is not shown for ever."""

@@ -59,7 +59,7 @@ class Batch(Sequence[Message]):
                 rest.offsets.append(at)
         return rest
 
-    def _add(self, offset: int, sequence_number: int | None, messages: list[Message]) -> None:
+    def _add(self, offset: int, sequence_number: int | None, messages: Sequence[Message]) -> None:
         """Take in one checkpoint's messages, none of them included."""
         if self.first_offset < 0:
             self.first_offset = offset

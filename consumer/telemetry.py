@@ -63,9 +63,8 @@ class Telemetry:
             if self._items:
                 self._metrics.observe("batch_records", sum(item.records for item in self._items))
             now_ms = time.time() * 1000
-            for item in self._items:
-                if item.timestamp_ms >= 0:
-                    self._metrics.observe("record_age_seconds", max(0.0, (now_ms - item.timestamp_ms) / 1000))
+            timestamps = [item.timestamp_ms for item in self._items if item.timestamp_ms >= 0]
+            self._metrics.observe("record_age_seconds", *[max(0.0, (now_ms - at) / 1000) for at in timestamps])
             self._items = ()
         else:
             named = _CLIENT_ERROR.match(result.error)
@@ -85,8 +84,7 @@ class Telemetry:
             self._metrics.inc("dead_letters_total", count, error=error)
         for kind, count in tally.anomalies.items():
             self._metrics.inc("sequence_anomalies_total", count, kind=kind)
-        for duration in tally.durations:
-            self._metrics.observe("processing_seconds", duration)
+        self._metrics.observe("processing_seconds", *tally.durations)
 
     def snapshot(self, machine: Machine, ends: Mapping[int, int]) -> Series:
         """Everything counted so far, with the gauges as they are now; `ends` are the partitions' end offsets."""

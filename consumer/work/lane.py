@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -40,8 +41,8 @@ class Slot:
     checkpoint: Any = None
     error: BaseException | str = ""
     failed_stage: str = ""
-    messages: list[Any] = field(default_factory=list)
-    outs: list[OutRecord] = field(default_factory=list)
+    messages: Sequence[Any] = ()
+    outs: Sequence[OutRecord] = ()
     sequence_number: int | None = None
     ended_epoch: int | None = None
     dead: bool = False
@@ -168,7 +169,7 @@ class Lane:
         """The next slot in input order, if it is done."""
         return self.window[0] if self.window and self.window[0].stage is Stage.DONE else None
 
-    def emit(self, first: int, last: int, records: int, outs: list[OutRecord], at: int, dead: bool = False) -> None:
+    def emit(self, first: int, last: int, records: int, outs: Sequence[OutRecord], at: int, dead: bool = False) -> None:
         """One finished piece of work for the next report, up to the last released record."""
         self.items.append(Item(first, last, records, outs, sum(map(size_of, outs)), self.history, dead, at))
 

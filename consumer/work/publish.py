@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from consumer.errors import ConfigError, SchemaViolation
 from consumer.partitioning import partition_for_key
@@ -33,8 +33,7 @@ class Target:
     encode: Callable[[Any], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """The input that messages were made of."""
 
     topic: str
@@ -59,17 +58,16 @@ class Publisher:
             SchemaViolation: a message does not fit its schema, or its record does not fit its topic.
             ConfigError: there is a message but no output topic.
         """
-        origin = f"{source.topic}/{source.partition}/{source.first}-{source.last}".encode()
+        common: Headers = [(SOURCE, f"{source.topic}/{source.partition}/{source.first}-{source.last}".encode())]
+        if source.headers:
+            common += [header for header in source.headers if header[0] == TRACE]
         total = len(messages)
-        records = []
-        for part, message in enumerate(messages, 1):
-            headers: Headers = [(SOURCE, origin)]
-            if total > 1:
-                headers.append((PART, b"%d/%d" % (part, total)))
-            if source.headers:
-                headers.extend(header for header in source.headers if header[0] == TRACE)
-            records.append(self._record(message, source, headers))
-        return records
+        if total == 1:
+            return [self._record(messages[0], source, common)]
+        return [
+            self._record(message, source, [common[0], (PART, b"%d/%d" % (part, total)), *common[1:]])
+            for part, message in enumerate(messages, 1)
+        ]
 
     def _record(self, message: Any, source: Source, headers: Headers) -> OutRecord:
         key, chosen = source.key, False
