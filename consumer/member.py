@@ -83,7 +83,6 @@ class Member:
             m.Rebuild: self._rebuild,
             m.Finish: lambda c: None,
             m.Stuck: self._stuck,
-            m.Fail: self._fail,
         }
 
     # ----------------------------------------------------------------------------------------------- the loop
@@ -127,13 +126,18 @@ class Member:
         now = time.monotonic()
         for event in events:
             work: list[m.Command | None] = []
+            fails: list[m.Fail] = []
             for command in self.machine.handle(event, now):
                 if isinstance(command, _WORK):
                     work.append(command)
+                elif isinstance(command, m.Fail):
+                    fails.append(command)
                 else:
                     self._do[type(command)](command)
             if work:
                 self._bench.post(work)
+            if fails:  # last: a transaction that is not begun would never end, and no mark be taken back
+                self._fail(fails[0])
 
     def _poll(self, source: Source) -> None:
         machine = self.machine
@@ -310,16 +314,18 @@ class Member:
         """From inside `poll` or `close`: finish or abort before returning, within a short budget."""
         self.telemetry.rebalance("revoked")
         deadline = time.monotonic() + self._revoke_seconds
-        self.handle(m.Revoking(partitions))
-        failpoint("in-revoke")
-        # Finished, it has no producer any more, and what is left is for the next owner.
-        while not (self.machine.finished or self.machine.drained(partitions)) and time.monotonic() < deadline:
-            self.handle(*self._listen())  # a stop makes the time shorter
-            self._collect(BUSY_SECONDS)
-            self._step(max(0.0, min(0.5, deadline - time.monotonic())))
-            self.handle(m.Tick())
-        drained = self.machine.drained(partitions)
-        self._give_back(partitions)
+        try:
+            self.handle(m.Revoking(partitions))
+            failpoint("in-revoke")
+            # Finished, it has no producer any more, and what is left is for the next owner.
+            while not (self.machine.finished or self.machine.drained(partitions)) and time.monotonic() < deadline:
+                self.handle(*self._listen())  # a stop makes the time shorter
+                self._collect(BUSY_SECONDS)
+                self._step(max(0.0, min(0.5, deadline - time.monotonic())))
+                self.handle(m.Tick())
+            drained = self.machine.drained(partitions)
+        finally:  # also where the member ends: it commits once more before it does
+            self._give_back(partitions)
         log.info("partitions revoked", partitions=sorted(partitions), drained=drained)
 
     def lost(self, partitions: Sequence[int]) -> None:

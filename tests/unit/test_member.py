@@ -24,6 +24,7 @@ from consumer.member import Member
 from consumer.records import OutRecord
 from consumer.telemetry import Telemetry
 from consumer.work.bench import Bench
+from consumer.work.report import Broken
 from consumer.work.underway import WORKER, Underway
 
 
@@ -165,6 +166,16 @@ def test_a_stop_is_heard_while_partitions_are_given_back() -> None:
     assert rig.member.machine.finished
 
 
+def test_what_ends_the_member_while_partitions_are_given_back_keeps_none_of_them() -> None:
+    """It commits once more before it ends, and the broker would take that of a partition that another one has."""
+    rig = Rig()
+    rig.work(5, 10)
+    rig.member._outbox.put(Broken(PolicyStop("the topic is gone")))
+    with pytest.raises(PolicyStop):
+        rig.member.revoked([5])
+    assert list(rig.member.machine.partitions) == [4]
+
+
 def test_a_partition_is_behind_where_neither_the_client_nor_the_machine_has_come_to_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -264,3 +275,24 @@ def test_a_member_that_ends_with_a_reason_takes_its_marks_back(
     with pytest.raises(type(stop)):
         rig.member.run(cast(Source, rig.source))
     assert [begun.offsets for begun in rig.sink.begun[1:]] == ([{5: (0, History().encode())}] if taken_back else [])
+
+
+def test_a_transaction_that_is_due_with_the_end_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nothing could end it: the marks would stay, and the member be counted as one that died."""
+    monkeypatch.setattr(member_module, "BUSY_SECONDS", 0.0)
+    rig = unmarked_rig()
+    rig.sink.results = [m.TransactionEnded(m.Outcome.COMMITTED)] * 3
+    rig.member._step(1.0)
+    assert rig.member.machine.marked
+
+    def poll(source: Source) -> None:
+        rig.fetch(4, 10)
+        epoch = rig.member.machine.partitions[4].epoch
+        items = [Item(at, at, 1, [], 1) for at in range(10)]
+        rig.member.handle(m.Worked(4, epoch, items, 10, 10, batch_messages=1, batch_bytes=2**40))
+
+    rig.member._poll = poll  # type: ignore[method-assign]
+    rig.member._give_back = lambda partitions: None  # type: ignore[method-assign]
+    with pytest.raises(Stop, match="open batch of in/4 holds"):
+        rig.member.run(cast(Source, rig.source))
+    assert not rig.member.machine.marked
