@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -351,7 +352,8 @@ class MemberProcess:
 
     def _be_told_to_stop(self, at: float) -> None:
         self._stop_at = at
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process whatever hangs, even with the GIL held
+        if threading.current_thread() is threading.main_thread():  # else the group is being left to join it again
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process whatever hangs, even with the GIL held
         signal.setitimer(signal.ITIMER_REAL, max(0.1, at - time.monotonic()))
 
     def _stopping(self) -> bool:

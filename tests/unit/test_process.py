@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from multiprocessing import Pipe
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from consumer.core.messages import Stop
 from consumer.kafka.source import Source
 from consumer.process import MemberProcess, _tell
 from consumer.protocol import Spec
@@ -60,3 +64,18 @@ def test_a_failure_keeps_its_exit_code_where_the_group_cannot_be_left(
     process._source = cast(Source, SimpleNamespace(abandon=abandon))
     process._abandon()
     assert [line.getMessage() for line in caplog.records] == ["the group was not left in order"]
+
+
+def test_a_stop_is_heard_while_the_group_is_left_to_join_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is done on a thread of its own, where Python lets nobody set a signal's handler."""
+    ours, theirs = Pipe()
+    process = MemberProcess(Spec(0, Settings(), "a:B", None, None), theirs)
+    timers: list[float] = []
+    monkeypatch.setattr(signal, "setitimer", lambda kind, seconds: timers.append(seconds))
+    ours.send(("stop", time.monotonic() + 60.0))
+    heard: list[object] = []
+    thread = threading.Thread(target=lambda: heard.extend(process._listen()))
+    thread.start()
+    thread.join()
+    assert [type(event) for event in heard] == [Stop]
+    assert len(timers) == 1
