@@ -37,9 +37,9 @@ PAUSED_SECONDS = 5.0
 RESTART_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 HEALTHY_SECONDS = 60.0
 EXIT_MARGIN_SECONDS = 0.5
+"""Members are killed this long before the time is up, so that the supervisor still ends within it."""
 KILL_SECONDS = 0.4
 """For the kernel to end members that were killed; one that waits for a disk may take longer."""
-"""Members are killed this long before the time is up, so that the supervisor still ends within it."""
 _FINAL = {int(kind.exit_code): kind for kind in (ConfigError, PolicyStop, Fenced)}
 
 
@@ -229,7 +229,7 @@ class Supervisor:
         child.status = child.failure = child.hang = None
         ours, theirs = self._context.Pipe()
         child.stacks, stacks = self._context.Pipe(duplex=False)
-        child.process = self._context.Process(
+        process = self._context.Process(
             target=child.entry, args=(child.spec, theirs, stacks), name=f"member-{child.name}", daemon=False
         )
         # The first spawn would start the tracker, and that unblocks both signals (CPython 3.11): not in between.
@@ -237,14 +237,14 @@ class Supervisor:
         # Blocked while the child starts: it inherits the mask, and Ctrl-C cannot hit it before it ignores it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
-            child.process.start()
+            process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         stacks.close()
-        child.pipe = ours
+        child.process, child.pipe = process, ours
         child.started = child.heard = time.monotonic()
-        log.info("member started", member=child.name, pid=child.process.pid)
+        log.info("member started", member=child.name, pid=process.pid)
 
     def _hear(self, child: Child) -> None:
         assert child.pipe is not None
@@ -359,6 +359,7 @@ class Supervisor:
                 child.process.join(max(0.0, until - time.monotonic()))
                 if child.process.is_alive():
                     log.error("the kernel does not end a member that was killed", member=child.name)
+                    _leave_behind(child.process)
                 else:
                     child.process.close()
                 child.process = None
@@ -380,6 +381,12 @@ class Supervisor:
         finally:
             for kind, handler in before.items():
                 signal.signal(kind, handler)
+
+
+def _leave_behind(process: BaseProcess) -> None:
+    """Python would wait for it without limit when it exits (`multiprocessing.util._exit_function`)."""
+    children: set[BaseProcess] = vars(multiprocessing.process)["_children"]  # as `close` does with one that has ended
+    children.discard(process)
 
 
 def _reason(code: int | None) -> str:

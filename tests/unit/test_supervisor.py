@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing import Process
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -225,13 +224,49 @@ def test_a_member_that_does_not_end_is_killed_within_the_time(said: Callable[[st
 def test_a_member_that_the_kernel_does_not_end_is_not_waited_for(said: Callable[[str], list[dict[str, Any]]]) -> None:
     made = pool("obedient", "obedient")
     waits: list[float] = []
-    undying: Any = SimpleNamespace(is_alive=lambda: True, kill=lambda: None, join=waits.append)
+    undying: Any = type("Undying", (), {"is_alive": lambda _: True, "kill": lambda _: None})()
+    undying.join = waits.append
     for child in made.children:
         child.process = undying
     supervisor = Supervisor([made], 5.0)
     supervisor._kill_all()
     assert sum(waits) <= 2 * KILL_SECONDS
     assert len(waits) == len(said("the kernel does not end a member that was killed")) == 2
+
+
+UNDYING = """
+from multiprocessing.process import BaseProcess
+from consumer.protocol import Spec
+from consumer.supervisor import Child, Pool, Supervisor
+from tests.unit.scripted_members import play
+
+BaseProcess.kill = lambda process: print(process.pid, flush=True)  # and the kernel does not end it
+child = Child("pool", Spec(0, None, "deaf", None, None), play)
+supervisor = Supervisor([Pool("pool", [child], False)], 1.2)
+supervisor.stop()
+supervisor.run()
+"""
+
+
+def test_nor_does_python_wait_for_it_when_it_exits() -> None:
+    run = subprocess.Popen([sys.executable, "-c", UNDYING], stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    pid = int(run.stdout.readline())
+    try:
+        assert run.wait(PATIENCE) == 0
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        run.kill()
+        run.stdout.close()
+
+
+def test_why_a_member_cannot_be_started_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(process: Any) -> None:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", start)
+    with pytest.raises(BlockingIOError, match="no more processes"):
+        Supervisor([pool("obedient")], 10).run()
 
 
 def test_a_second_stop_ends_at_once() -> None:
