@@ -109,6 +109,7 @@ class Member:
                 self._report(self)
         except Stop as stop:
             if stop.exit_code is not ExitCode.FENCED:
+                source.poll_no_more()
                 self._take_marks_back()
             raise
 

@@ -69,8 +69,8 @@ class Source:
         """Not fetched any more since an offset was out of range, perhaps the 0 of `_assign`: a seek is refused for ever
         (`_STATE`, measured), only a new assignment helps."""
         self._repeats = RateLimited(log, 10.0)
-        self._called_back = False
-        """Inside a rebalance callback, where nothing polls."""
+        self._polled = True
+        """Not inside a rebalance callback, nor once the member ends by a failure."""
         self._commit: dict[int, int] = {}
         self._answers: list[KafkaError | None] = []
         """To the commit of `_commit`, by partition."""
@@ -255,7 +255,7 @@ class Source:
     def commit(self, offsets: list[TopicPartition]) -> Callable[[float], bool]:
         """Start to commit outside a transaction. What is returned tells whether that is done, and waits up to so long.
 
-        It raises KafkaException where the commit is refused. The answer comes with `poll`; in a rebalance callback the
+        It raises KafkaException where the commit is refused. The answer comes with `poll`; where nothing polls, the
         coordinator is asked what is committed: it takes a client's requests in order. A synchronous commit has no
         deadline, and every other call on this consumer waits for it, from whatever thread (confluent-kafka 2.16.1).
         """
@@ -269,10 +269,14 @@ class Source:
             if self._answers[0] is not None:
                 raise KafkaException(self._answers[0])
             return True
-        if not self._called_back:
+        if self._polled:
             return False
         found = self.locate(list(self._commit), max(0.1, seconds))
         return {number: offset for number, (offset, _) in found.items()} == self._commit
+
+    def poll_no_more(self) -> None:
+        """The member ends: answers must be fetched without `poll`."""
+        self._polled = False
 
     def abandon(self) -> None:
         """Leave the group without asking anyone what to finish: after a failure there is nothing to finish."""
@@ -330,13 +334,13 @@ class Source:
     def _guard(self, body: Callable[..., None], *args: Any) -> None:
         if self._abandoned:
             return
-        self._called_back = True
+        self._polled = False
         try:
             body(*args)
         except BaseException as error:  # noqa: BLE001 raised again by poll: in a callback it would lose records
             self._error = self._error or error
         finally:
-            self._called_back = False
+            self._polled = True
 
 
 def cause(error: KafkaError) -> int:

@@ -60,6 +60,10 @@ class FakeSource:
     def __init__(self, committed: dict[int, int]) -> None:
         self.committed = committed
         self.at: dict[int, int] = {}
+        self.polled = True
+
+    def poll_no_more(self) -> None:
+        self.polled = False
 
     def positions(self, partitions: Sequence[int]) -> dict[int, int]:
         return {number: at for number, at in self.at.items() if number in partitions}
@@ -275,6 +279,7 @@ def test_a_member_that_ends_with_a_reason_takes_its_marks_back(
     with pytest.raises(type(stop)):
         rig.member.run(cast(Source, rig.source))
     assert [begun.offsets for begun in rig.sink.begun[1:]] == ([{5: (0, History().encode())}] if taken_back else [])
+    assert rig.source.polled != taken_back
 
 
 def test_a_transaction_that_is_due_with_the_end_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
