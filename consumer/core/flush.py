@@ -232,15 +232,15 @@ class Flusher:
         moved, lost = [], []
         for partition in self._owned(partitions):
             found, taken = committed.get(partition.number), self.taken[partition.number]
-            if taken.items and found == taken.next_offset:
+            if taken.items and found == taken.next_offset != partition.committed:
                 self._settle(partition)
                 moved.append(partition)
             elif not taken.items:  # the worse of what the metadata may say holds until it is located
                 worse = max(taken.mark, partition.history.mark, key=lambda it: (it.process > 0, it.suspect is not None))
                 partition.history = partition.history.marked(worse)
                 lost.append(partition)
-            elif found != partition.committed:
-                lost.append(partition)
+            elif found != partition.committed or found == taken.next_offset:
+                lost.append(partition)  # the second: read again from before the committed offset, up to it
         self.phase = Phase.IDLE
         self.taken = {}
         return moved, lost

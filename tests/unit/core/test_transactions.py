@@ -10,8 +10,10 @@ import pytest
 from consumer.core import messages as m
 from consumer.core.flush import LATE_LOOKS, LATE_TIMES
 from consumer.core.history import History
+from consumer.core.item import Item
 from consumer.core.partition import OrderError, State
 from consumer.errors import ExitCode
+from consumer.records import OutRecord
 from tests.unit.core.model import POLICY, World
 
 Outcome = m.Outcome
@@ -220,6 +222,22 @@ def test_an_offset_that_fits_neither_way_starts_the_partition_over() -> None:
     world.settle()
     assert [type(command) for command in world.log[before:]] == [m.Drop, m.Pause, m.Locate]
     world.settle_down()
+
+
+def test_what_was_read_again_up_to_the_committed_offset_is_not_taken_for_published() -> None:
+    """A reducer whose own progress lies behind goes back; the offset is the same whether or not the broker took it."""
+    world = World(dataclasses.replace(POLICY, positions=True), partitions=1)
+    machine = world.machine
+    world.append(0, 3)
+    machine.handle(m.Assigned([0]), 0.0)
+    machine.handle(m.Located(0, 1, 3, ""), 0.0)
+    machine.handle(m.Positioned(0, 1, 0), 0.0)
+    machine.partitions[0].trusted = True
+    machine.handle(m.Records([m.Chunk(0, world.logs[0].records, [0, 1, 2], 120)]), 0.0)
+    items = [Item(at, at, 1, [OutRecord("out", 0, None, b"x", [])], 1) for at in range(3)]
+    assert isinstance(machine.handle(m.Worked(0, 1, items, 3, 120), 1.0)[-1], m.Transact)
+    machine.handle(m.TransactionEnded(Outcome.UNKNOWN), 1.0)
+    assert m.Locate(0, 2) in machine.handle(m.Settled({0: 3}), 1.0), "the reducer is asked again"
 
 
 def test_fenced_again_right_after_a_new_producer_ends_the_member() -> None:
