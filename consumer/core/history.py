@@ -41,7 +41,7 @@ class _DeadWire(msgspec.Struct):
 
 
 class _Wire(msgspec.Struct, omit_defaults=True):
-    """The metadata's JSON, below 2,000 bytes whatever it holds. Keys of later versions of `v` 1 are not read."""
+    """The metadata's JSON, below 3,000 bytes whatever it holds. Keys of later versions of `v` 1 are not read."""
 
     v: Literal[1]
     seq: _Whole | None = None
@@ -119,7 +119,7 @@ class History(NamedTuple):
         """From a committed offset's metadata; missing, foreign or damaged metadata knows nothing."""
         try:
             wire = _decoder.decode(metadata)
-        except (msgspec.DecodeError, UnicodeError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return cls()
         dead = wire.dead or _DeadWire(0, "0")
         seen = int.from_bytes(wire.seen, "big")

@@ -18,6 +18,8 @@ from consumer.core.partition import Partition, State
 
 TRIAL_DEATHS = 3
 ALONE_DEATHS = 2
+MOST_ALONE = 32
+"""So many records are kept, those that count most and then the latest: the metadata has room for 4,096 bytes."""
 TRIAL_RECORDS = 1_000
 """So many records of a partition run alone, then it is trusted again."""
 _WORKING = (State.RUNNING, State.ENDING)
@@ -42,6 +44,7 @@ class Starts:
             deaths += 1
             if mark.suspect is not None:
                 alone[mark.suspect] = alone.get(mark.suspect, 0) + 1
+        alone = dict(sorted(alone.items(), key=lambda it: it[1])[-MOST_ALONE:])
         partition.found = Mark(deaths, alone)
         partition.trusted, partition.ran_alone = False, 0
         for offset, count in alone.items():

@@ -296,6 +296,13 @@ def test_who_died_while_it_ran_alone_is_counted_and_the_second_time_it_is_writte
     assert world.logs[0].published == [("dead", 0), ("ok", 1), ("ok", 2)]
 
 
+def test_deaths_at_ever_other_records_fit_into_the_metadata() -> None:
+    world = owned(Mark(500, {2**62 + at: 1 for at in range(500)} | {2**62 - 1: ALONE_DEATHS}, 77, 2**62 + 500))
+    partition = world.machine.partitions[0]
+    assert len(History(mark=partition.found).encode()) < 2000
+    assert {2**62 - 1, 2**62 + 499, 2**62 + 500} <= set(partition.found.alone)
+
+
 def test_the_process_that_named_it_lives_and_blames_nobody() -> None:
     world = on_trial({0: 1})
     world.lose([0])
