@@ -139,7 +139,7 @@ def test_in_a_rebalance_callback_the_coordinator_is_asked_what_is_committed(
 
 def test_once_nothing_polls_any_more_it_is_asked_too(committing: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """A member that ends takes its marks back, after the commit that is under way."""
-    monkeypatch.setattr(committing, "locate", lambda numbers, seconds: {number: (7, "") for number in numbers})
+    monkeypatch.setattr(committing, "locate", lambda numbers, seconds: dict.fromkeys(numbers, (7, "")))
     committed = committing.commit(at(7))
     assert not committed(0.0)
     committing.poll_no_more()
