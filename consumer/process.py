@@ -268,6 +268,8 @@ class MemberProcess:
             lambda: list(member.machine.partitions),
             outbox,
             settings.watchdog.stuck_seconds / 4,
+            # A bounded run keeps to what there was at its start.
+            self._input.partitions if settings.sequence.partitioning.known and not self._limits.bounded else None,
         )
         watch.start()
         gc.freeze()

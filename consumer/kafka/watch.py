@@ -47,6 +47,7 @@ class Watch:
         assigned: the partitions that matter at the moment; called on the watch's thread.
         outbox: where the poll thread listens.
         seconds: between two questions.
+        partitions: how many the input has where something depends on it; None: nothing does.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Watch:
         assigned: Callable[[], Sequence[int]],
         outbox: SimpleQueue[Any],
         seconds: float = INTERVAL_SECONDS,
+        partitions: int | None = None,
     ) -> None:
         self._admin = admin
         self._input = input_topic
@@ -64,6 +66,7 @@ class Watch:
         self._assigned = assigned
         self._outbox = outbox
         self._seconds = min(seconds, INTERVAL_SECONDS)
+        self._partitions = partitions
         self._ids = {name: found for name, found in ids.items() if found}
         self._known = False
         self._missing_since: dict[str, float] = {}
@@ -103,7 +106,7 @@ class Watch:
 
     def _compare(self, name: str, future: Any, now: float) -> None:
         try:
-            found = topic_id(future.result(REQUEST_SECONDS + 1.0))
+            topic = future.result(REQUEST_SECONDS + 1.0)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 self._silent(error)
@@ -111,9 +114,16 @@ class Watch:
                 raise ConfigError(f"topic {name} was deleted: create it again and start again") from None
             return
         self._missing_since.pop(name, None)
+        found = topic_id(topic)
         before = self._ids.setdefault(name, found)
         if found != before:
             raise self._made_anew(name, before, found)
+        count = len(topic.partitions)
+        if name == self._input and self._partitions is not None and count > self._partitions:
+            raise _begin_again(
+                f"topic {name} has {count} partitions now, and had {self._partitions}: the member starts again to "
+                "know which numbers lie where (CONSUMER_SEQUENCE__PARTITIONING)"
+            )
 
     def _made_anew(self, name: str, before: str, found: str) -> Stop:
         what = f"topic {name} was deleted and made anew (its id was {before} and is {found})"
@@ -122,9 +132,9 @@ class Watch:
                 f"{what}: the group's offsets belong to the old one, and the new one is not read by itself: delete the "
                 "group's offsets or take another CONSUMER_GROUP_ID, and start again"
             )
-        stop = Stop(f"{what}: what was published to the old one is gone; the member starts again to take in its limits")
-        stop.exit_code = ExitCode.UNEXPECTED
-        return stop
+        return _begin_again(
+            f"{what}: what was published to the old one is gone; the member starts again to take in its limits"
+        )
 
     def _ends(self) -> dict[int, int]:
         asked = {TopicPartition(self._input, number): OffsetSpec.latest() for number in self._assigned()}
@@ -140,3 +150,9 @@ class Watch:
             except KafkaException as error:  # as while a leader is chosen: the others count
                 self._silent(error)
         return ends
+
+
+def _begin_again(message: str) -> Stop:
+    stop = Stop(message)
+    stop.exit_code = ExitCode.UNEXPECTED
+    return stop

@@ -13,6 +13,7 @@ from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewPartitions,
     NewTopic,
     OffsetSpec,
     ResourceType,
@@ -90,6 +91,10 @@ class TopicFactory:
         self._admin.create_topics([NewTopic(name, num_partitions=count, replication_factor=1)])[name].result()
         self._made.append(name)
         self._wait_until_usable([TopicPartition(name, number) for number in range(count)])
+
+    def grow(self, name: str, count: int) -> None:
+        """Add partitions to one of them, up to so many."""
+        self._admin.create_partitions([NewPartitions(name, count)])[name].result()
 
     def configure(self, name: str, setting: str, value: str) -> None:
         """Change one of a topic's settings."""

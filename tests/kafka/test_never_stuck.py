@@ -260,6 +260,20 @@ def test_an_offset_committed_into_a_topic_that_was_made_anew_skips_nothing(
     assert one.committed() == {at.partition: at.offset for at in old}
 
 
+def test_an_input_with_more_partitions_than_the_audit_counts_on_makes_the_member_start_again(
+    pipeline: PipelineFactory, topics: TopicFactory
+) -> None:
+    one = pipeline("consumer", {"SEQUENCE__PARTITIONING": "modulo"})
+    run = idle(one)
+    topics.grow(one.names.input, PARTITIONS + 1)
+    run.wait_for(DIED)
+    (died,) = run.events(DIED)
+    assert f"topic {one.names.input} has {PARTITIONS + 1} partitions now, and had {PARTITIONS}" in died["why"]
+    one.feed(60)
+    finish(one, run)
+    assert len(run.events(DIED)) == 1
+
+
 def test_retention_that_overtakes_the_group_stops_it(pipeline: PipelineFactory, topics: TopicFactory) -> None:
     one = pipeline("consumer")
     one.feed(60)

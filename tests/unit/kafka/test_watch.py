@@ -24,31 +24,31 @@ class FakeAdmin:
 
     def __init__(self) -> None:
         self.ids: dict[str, str | KafkaError] = {"in": "a", "out": "b", "dlq": "c"}
+        self.partitions = 2
         self.ends: dict[int, int | KafkaError] = {0: 7, 1: 9}
 
     def describe_topics(self, topics: Any, **named: Any) -> dict[str, Future[Any]]:
-        return {name: answer(self.ids[name]) for name in topics.topic_names}
+        return {name: answer(self.ids[name], self.partitions) for name in topics.topic_names}
 
     def list_offsets(self, asked: Any, **named: Any) -> dict[Any, Future[Any]]:
         return {at: answer(self.ends[at.partition]) for at in asked}
 
 
-def answer(found: str | int | KafkaError) -> Future[Any]:
+def answer(found: str | int | KafkaError, partitions: int = 0) -> Future[Any]:
     future: Future[Any] = Future()
     if isinstance(found, KafkaError):
         future.set_exception(KafkaException(found))
     else:
-        future.set_result(SimpleNamespace(topic_id=found, offset=found))
+        future.set_result(SimpleNamespace(topic_id=found, offset=found, partitions=[None] * partitions))
     return future
 
 
 class Watched:
-    def __init__(self) -> None:
+    def __init__(self, counted: int | None = None) -> None:
         self.admin = FakeAdmin()
         self.outbox: SimpleQueue[Any] = SimpleQueue()
-        self.watch = Watch(
-            cast(AdminClient, self.admin), "in", {"out": "", "dlq": "", "in": ""}, lambda: [0, 1], self.outbox, 99.0
-        )
+        admin = cast(AdminClient, self.admin)
+        self.watch = Watch(admin, "in", dict.fromkeys(("out", "dlq", "in"), ""), lambda: [0, 1], self.outbox, 99.0, counted)
 
     def look(self, now: float = 0.0) -> Any:
         self.watch.look(now)
@@ -98,6 +98,17 @@ def test_an_output_that_was_made_anew_makes_the_member_start_again() -> None:
     watched.look()
     watched.admin.ids["out"] = "z"
     with pytest.raises(Stop, match="the member starts again") as stop:
+        watched.look()
+    assert stop.value.exit_code == ExitCode.UNEXPECTED
+
+
+def test_partitions_that_are_added_to_an_input_whose_partitions_count_make_the_member_start_again() -> None:
+    uncounted, watched = Watched(), Watched(counted=2)
+    for one in (uncounted, watched):
+        one.look()
+        one.admin.partitions = 3
+    uncounted.look()
+    with pytest.raises(Stop, match="topic in has 3 partitions now, and had 2") as stop:
         watched.look()
     assert stop.value.exit_code == ExitCode.UNEXPECTED
 
