@@ -10,7 +10,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from consumer.core.messages import Outcome, Transact, TransactionEnded
-from consumer.kafka.transactor import Ready, Transactor
+from consumer.errors import Fenced
+from consumer.kafka.transactor import FENCED_STARTS, Ready, Transactor
 from consumer.records import OutRecord
 
 TRANSACTION = Transact([OutRecord("out", 0, None, b"value", [])], {0: (1, "")})
@@ -189,3 +190,31 @@ def test_a_commit_under_way_holds_nothing_up_and_is_not_given_up() -> None:
     ended = rig.transactor.step()
     assert isinstance(ended, TransactionEnded)
     assert ended.outcome is Outcome.COMMITTED
+
+
+@pytest.mark.parametrize(("times", "another"), [(FENCED_STARTS - 1, False), (FENCED_STARTS, True)])
+def test_fenced_again_and_again_while_it_starts_there_is_another_instance(times: int, another: bool) -> None:
+    rig = Rig()
+    fences = [KafkaError(KafkaError._FENCED, "fenced by a newer instance", fatal=True) for _ in range(times)]
+    making = rig.transactor._make
+
+    def make(delivered: Callable[..., None]) -> Producer:
+        producer = making(delivered)
+        cast(FakeProducer, producer).fails["init_transactions"] = [fences.pop()] if fences else []
+        return producer
+
+    rig.transactor._make = make
+    rig.transactor.rebuild()
+    results: list[object] = []
+
+    def start() -> None:
+        while not results or results[-1] is None:
+            rig.transactor._retry_at = 0.0
+            results.append(rig.transactor.step())
+
+    if another:
+        with pytest.raises(Fenced, match="give each process its own CONSUMER_INSTANCE_ID"):
+            start()
+    else:
+        start()
+        assert isinstance(results[-1], Ready)
