@@ -48,7 +48,9 @@ class Watched:
         self.admin = FakeAdmin()
         self.outbox: SimpleQueue[Any] = SimpleQueue()
         admin = cast(AdminClient, self.admin)
-        self.watch = Watch(admin, "in", dict.fromkeys(("out", "dlq", "in"), ""), lambda: [0, 1], self.outbox, 99.0, counted)
+        self.watch = Watch(
+            admin, "in", dict.fromkeys(("out", "dlq", "in"), ""), lambda: [0, 1], self.outbox, 99.0, counted
+        )
 
     def look(self, now: float = 0.0) -> Any:
         self.watch.look(now)
