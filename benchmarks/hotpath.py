@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -87,6 +88,13 @@ class Replay:
         self._fetching.update(partitions)
 
 
+class Patient(SimpleQueue[Any]):
+    """Waits for the next report however long that takes: how often the poll thread looks depends on no clock."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        return super().get(block, timeout and 60.0)
+
+
 class Devnull:
     """A sink whose transactions are committed at the next step."""
 
@@ -128,9 +136,8 @@ def job_for(worker: type[Worker[Any]]) -> Job:
     )
 
 
-def run(count: int, worker: type[Worker[Any]], at_once: int) -> float:
+def run(count: int, worker: type[Worker[Any]], at_once: int, outbox: SimpleQueue[Any]) -> float:
     """Work on `count` checkpoints; the CPU seconds that took."""
-    outbox: SimpleQueue[Any] = SimpleQueue()
     bench = Bench(job_for(worker), outbox)
     sink = Devnull()
     batch = BatchSettings()
@@ -154,10 +161,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("count", type=int, help="checkpoints")
     parser.add_argument("--worker", choices=WORKERS, default="summary")
+    parser.add_argument("--steady", action="store_true", help="a clock that moves 2 us when it is asked, not by itself")
     parser.add_argument("--at-once", type=int, default=50, help="records that a poll returns at most")
     args = parser.parse_args()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    seconds = run(args.count, WORKERS[args.worker], args.at_once)
+    outbox: SimpleQueue[Any] = SimpleQueue()
+    if args.steady:
+        outbox = Patient()
+        ticks = itertools.count()
+        time.monotonic = time.perf_counter = lambda: 2e-6 * next(ticks)
+    sys.setswitchinterval(10.0 if args.steady else SWITCH_SECONDS)
+    seconds = run(args.count, WORKERS[args.worker], args.at_once, outbox)
     print(f"{1e6 * seconds / args.count:.1f} CPU us per checkpoint, {args.count} checkpoints")
 
 
