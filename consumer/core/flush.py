@@ -160,19 +160,20 @@ class Flusher:
         taken: list[Item] = []
         offsets: dict[int, tuple[int, str]] = {}
         self.taken = {}
+        most_messages, most_bytes = self.policy.max_messages, self.policy.max_bytes
         messages = size = 0
         for partition in self._candidates(partitions):
             suspects = self.narrow.get(partition.number)
-            items = 0
+            before = len(taken)
             for item in islice(partition.finished, suspects.limit if suspects else None):
-                full = messages >= self.policy.max_messages or size >= self.policy.max_bytes
-                if taken and (full or len(taken) + 1 > self.most):
+                if taken and (messages >= most_messages or size >= most_bytes or len(taken) + 1 > self.most):
                     break
-                outs.extend(item.outs)
+                published = item.outs
+                outs.extend(published)
                 taken.append(item)
-                messages += max(1, len(item.outs))
+                messages += len(published) or 1
                 size += item.size_bytes
-                items += 1
+            items = len(taken) - before
             if items or partition.mark is not None:
                 mark = partition.mark or Mark()
                 history = taken[-1].history if items else partition.history

@@ -182,22 +182,24 @@ class Partition:
         Raises:
             OrderError: the items are not exactly the head of what was delivered.
         """
+        delivered = self.delivered
+        if items and not self.finished:
+            self.oldest_finished = now
         for item in items:
-            if not self.delivered or self.delivered[0] != item.first:
-                raise OrderError(f"partition {self.number}: {item.first}-{item.last} finished out of order")
-            count = 0
-            while self.delivered and self.delivered[0] <= item.last:
-                last = self.delivered.popleft()
-                self.attempts.pop(last, None)
-                count += 1
-            if last != item.last or count != item.records:
-                raise OrderError(f"partition {self.number}: {item.first}-{item.last} covers {count} of {item.records}")
-            if not self.finished:
-                self.oldest_finished = now
-            self.finished.append(item)
-            self.finished_bytes += item.size_bytes
-            self.finished_messages += max(1, len(item.outs))
+            first, last, records, outs, size_bytes, *_ = item
+            if not delivered or delivered[0] != first:
+                raise OrderError(f"partition {self.number}: {first}-{last} finished out of order")
+            count, at = 1, delivered.popleft()
+            while delivered and delivered[0] <= last:
+                count, at = count + 1, delivered.popleft()
+            if at != last or count != records:
+                raise OrderError(f"partition {self.number}: {first}-{last} covers {count} of {records}")
+            self.finished_bytes += size_bytes
+            self.finished_messages += len(outs) or 1
+        self.finished.extend(items)
         if items:
+            if self.attempts:
+                self.attempts = {at: made for at, made in self.attempts.items() if at > items[-1].last}
             self.commit_attempts = None
             self.closing = False
             self.declined_at = 0
@@ -205,10 +207,9 @@ class Partition:
     def commit(self, items: int, next_offset: int, since: float) -> None:
         """The first `items` finished items are committed, by a transaction that began at `since`."""
         for _ in range(items):
-            item = self.finished.popleft()
-            self.finished_bytes -= item.size_bytes
-            self.finished_messages -= max(1, len(item.outs))
-            self.history = item.history
+            _, _, _, outs, size_bytes, self.history, *_ = self.finished.popleft()
+            self.finished_bytes -= size_bytes
+            self.finished_messages -= len(outs) or 1
         self.committed = next_offset
         self.condemned = {at: why for at, why in self.condemned.items() if at >= next_offset}
         self.oldest_finished = max(self.oldest_finished, since)
