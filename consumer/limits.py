@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from consumer.checkpoint import epoch_of, is_end_of_epoch, sequence_number_of
+from consumer.checkpoint import epoch_of, sequence_number_of
 from consumer.partitioning import Partitioning
 
 __all__ = ["CaughtUp", "EndOfEpoch", "Limit", "Limits", "MaxCheckpoint", "Until"]
@@ -87,8 +87,3 @@ class Limits:
                 return ended_epoch is not None and ended_epoch >= epoch
             case _:
                 return False
-
-
-def ended_epoch_of(checkpoint: Any) -> int | None:
-    """The epoch that this checkpoint ends, or None."""
-    return epoch_of(checkpoint) if is_end_of_epoch(checkpoint) else None

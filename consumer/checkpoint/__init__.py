@@ -1,6 +1,6 @@
 """One input record, decoded: `Checkpoint`, the smaller `CheckpointHeader`, or a type of the user's own."""
 
-from consumer.checkpoint.decoder import decoder_for, epoch_of, is_end_of_epoch, sequence_number_of
+from consumer.checkpoint.decoder import decoder_for, epoch_of, is_end_of_epoch, numbers_of, sequence_number_of
 from consumer.checkpoint.document import Checkpoint, CheckpointHeader, CheckpointTransaction
 from consumer.checkpoint.model import GasCostSummary, Position, Summary
 
@@ -14,5 +14,6 @@ __all__ = [
     "decoder_for",
     "epoch_of",
     "is_end_of_epoch",
+    "numbers_of",
     "sequence_number_of",
 ]

@@ -13,7 +13,7 @@ from consumer.checkpoint.model import Position
 from consumer.checkpoint.read import parse
 from consumer.errors import ConsumerError, DecodeError
 
-__all__ = ["decoder_for", "epoch_of", "is_end_of_epoch", "sequence_number_of"]
+__all__ = ["decoder_for", "epoch_of", "is_end_of_epoch", "numbers_of", "sequence_number_of"]
 
 Decode = Callable[[bytes | None, Position], Any]
 
@@ -73,6 +73,14 @@ def is_end_of_epoch(checkpoint: Any) -> bool:
     summary = _summary(checkpoint)
     end = getattr(summary, "end_of_epoch", None) or getattr(summary, "end_of_epoch_data", None)
     return end is not None and end is not msgspec.UNSET
+
+
+def numbers_of(checkpoint: Any) -> tuple[int | None, int | None]:
+    """The sequence number, and the epoch where the checkpoint is the last of it; None where it does not tell."""
+    if isinstance(checkpoint, (Checkpoint, CheckpointHeader)):
+        summary = checkpoint.summary
+        return summary.sequence_number, None if summary.end_of_epoch is None else summary.epoch
+    return sequence_number_of(checkpoint), epoch_of(checkpoint) if is_end_of_epoch(checkpoint) else None
 
 
 def _summary(checkpoint: Any) -> Any:

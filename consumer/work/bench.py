@@ -15,10 +15,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from queue import SimpleQueue
 from typing import Any
 
-from consumer.checkpoint import sequence_number_of
+from consumer.checkpoint import numbers_of
 from consumer.core import messages as m
 from consumer.errors import ProcessKilled, Stop
-from consumer.limits import ended_epoch_of
 from consumer.reducer import Reducer
 from consumer.work.calls import FAILURES, Calls, kind_of, maybe
 from consumer.work.gate import Gate
@@ -208,13 +207,13 @@ class Bench:
         """Start what may start; True: there is more to do at once."""
         more = False
         for lane in list(self.lanes.values()):
+            if lane.startable():  # to the end of the line: none may take every place that becomes free
+                self.lanes[lane.number] = self.lanes.pop(lane.number)
             started = time.perf_counter()
             for _ in range(REPORT_RECORDS):
                 if self._running >= self.job.max_in_flight or not lane.startable():
                     break
                 slot = lane.start()
-                # To the end of the line: none may take every place that becomes free.
-                self.lanes[lane.number] = self.lanes.pop(lane.number)
                 call = self.underway.begin(WORKER, lane.number, slot.offset)
                 if slot.checkpoint is not None or self._begin(lane, slot):
                     self._launch(lane, slot, call)
@@ -222,8 +221,11 @@ class Bench:
                     self.underway.end(call)
                 if self._inbox or time.perf_counter() - started > REPORT_SECONDS:
                     break
-            self._report(lane)
-            more = more or (lane.startable() and self._running < self.job.max_in_flight)
+            goes_on = lane.startable() and self._running < self.job.max_in_flight
+            if not goes_on or lane.processed >= REPORT_RECORDS or started - lane.reported > REPORT_SECONDS:
+                self._report(lane)
+                lane.reported = started
+            more = more or goes_on
         return more or bool(self._inbox)
 
     def _begin(self, lane: Lane, slot: Slot) -> bool:
@@ -233,8 +235,7 @@ class Bench:
         since = time.perf_counter()
         try:
             checkpoint = self._decode(slot.record.value(), slot.position_in(self.job.context.input_topic))
-            slot.sequence_number = sequence_number_of(checkpoint)
-            slot.ended_epoch = ended_epoch_of(checkpoint)
+            slot.sequence_number, slot.ended_epoch = numbers_of(checkpoint)
         except FAILURES as error:
             self._failed(lane, slot, "decode", error)
             return False

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer import CaughtUp, CheckpointHeader, EndOfEpoch, MaxCheckpoint
-from consumer.checkpoint import Position, decoder_for
+from consumer.checkpoint import Position, decoder_for, numbers_of
 from consumer.generate import generate
-from consumer.limits import Limits, ended_epoch_of
+from consumer.limits import Limits
 from consumer.partitioning import Partitioning
 
 PARTITIONS = st.integers(1, 12)
@@ -50,7 +50,7 @@ def test_max_checkpoint_is_inclusive() -> None:
 def test_end_of_epoch_is_inclusive_and_reached_by_the_epochs_last_checkpoint_only() -> None:
     limits = Limits(EndOfEpoch(1))
     assert [limits.past(header(number)) for number in (9, 10, 19, 20)] == [False, False, False, True]
-    ended = [ended_epoch_of(header(number)) for number in (8, 9, 18, 19)]
+    ended = [numbers_of(header(number))[1] for number in (8, 9, 18, 19)]
     assert ended == [None, 0, None, 1]
     assert [limits.reached(19, epoch) for epoch in ended] == [False, False, False, True]
 
