@@ -162,7 +162,7 @@ def test_what_runs_when_the_place_is_held_still_leaves() -> None:
 
 
 def test_a_checkpoint_without_a_number_is_not_audited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "sequence_number_of", lambda checkpoint: None)
+    monkeypatch.setattr(bench, "numbers_of", lambda checkpoint: (None, None))
     with Shop(Plain(), sequence=sequence("stop")) as shop:
         shop.open(history=History(8))
         shop.submit([0, 5, 5])
