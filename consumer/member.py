@@ -124,21 +124,21 @@ class Member:
 
     def handle(self, *events: m.Event) -> None:
         """Feed the machine and carry out its commands."""
-        now = time.monotonic()
-        for event in events:
-            work: list[m.Command | None] = []
-            fails: list[m.Fail] = []
-            for command in self.machine.handle(event, now):
-                if isinstance(command, _WORK):
-                    work.append(command)
-                elif isinstance(command, m.Fail):
-                    fails.append(command)
-                else:
-                    self._do[type(command)](command)
-            if work:
-                self._bench.post(work)
-            if fails:  # last: a transaction that is not begun would never end, and no mark be taken back
-                self._fail(fails[0])
+        if not events:
+            return
+        work: list[m.Command | None] = []
+        fails: list[m.Fail] = []
+        for command in self.machine.handle_all(events, time.monotonic()):
+            if isinstance(command, _WORK):
+                work.append(command)
+            elif isinstance(command, m.Fail):
+                fails.append(command)
+            else:
+                self._do[type(command)](command)
+        if work:
+            self._bench.post(work)
+        if fails:  # last: a transaction that is not begun would never end, and no mark be taken back
+            self._fail(fails[0])
 
     def _poll(self, source: Source) -> None:
         machine = self.machine
@@ -176,15 +176,19 @@ class Member:
 
     def _collect(self, wait: float = 0.0) -> None:
         """Take in what the work thread reported, waiting for the first report for at most `wait` seconds."""
+        events: list[m.Event] = []
         try:
             while True:
                 report = self._outbox.get(timeout=wait) if wait else self._outbox.get_nowait()
                 wait = 0.0
-                self._take(report)
+                if (event := self._take(report)) is not None:
+                    events.append(event)
         except Empty:
-            return
+            pass
+        finally:  # also what came before the news that the work thread is broken
+            self.handle(*events)
 
-    def _take(self, report: Any) -> None:
+    def _take(self, report: Any) -> m.Event | None:
         match report:
             case Measured(tally) | Closed(tally):
                 self.telemetry.measured(tally)
@@ -193,21 +197,23 @@ class Member:
             case Opened() | Woken():
                 pass
             case Ends(ends):
-                self._reach(ends)
+                return self._reach(ends)
             case m.Failed():
                 self._say_failed(report)
                 self.telemetry.failed(report)
-                self.handle(report)
+                return report
             case _:
-                self.handle(report)
+                event: m.Event = report
+                return event
+        return None
 
-    def _reach(self, ends: Mapping[int, int]) -> None:
+    def _reach(self, ends: Mapping[int, int]) -> m.Reach:
         assert self.source is not None
         partitions = self.machine.partitions
         at = self.source.positions([number for number in ends if number in partitions])
         behind = {n for n, end in ends.items() if n in partitions and max(at.get(n, 0), partitions[n].position) < end}
         underway = self._bench.underway
-        self.handle(m.Reach(behind, underway.partitions(), underway.begun()))
+        return m.Reach(behind, underway.partitions(), underway.begun())
 
     def _say_failed(self, failed: m.Failed) -> None:
         self._repeats.warning(

@@ -32,12 +32,18 @@ class Budget:
     def update(self, partitions: Collection[Partition], now: float) -> None:
         """Take in what is held now."""
         self._share = self.max_bytes // max(1, 2 * len(partitions))
-        waiting = sum(partition.raw_bytes for partition in partitions if _stalled(partition, now))
-        held = sum(partition.held_bytes for partition in partitions) - waiting
-        limit = self.max_bytes - min(waiting, self.max_bytes // 2)
+        held = waiting = 0
         # Open batches that the reducer declines to close do not shrink: with nothing else held they are no reason
         # to wait for half of the budget.
-        rests = not any(partition.raw_bytes or partition.finished for partition in partitions)
+        rests = True
+        for partition in partitions:
+            held += partition.held_bytes
+            if partition.raw_bytes or partition.finished:
+                rests = False
+                if _stalled(partition, now):
+                    waiting += partition.raw_bytes
+        held -= waiting
+        limit = self.max_bytes - min(waiting, self.max_bytes // 2)
         if not self.full and held >= limit:
             self.full, self.since = True, now
         elif self.full and (held <= limit // 2 or (rests and held < limit)):
@@ -54,10 +60,11 @@ class Budget:
 
     def changes(self, running: Sequence[Partition], now: float) -> Iterator[Pause | Resume]:
         """Which of these partitions to stop fetching, and which to fetch again; they are marked so."""
-        pause = [partition for partition in running if not partition.paused and not self.takes(partition, now)]
-        resume = [partition for partition in running if partition.paused and self.takes(partition, now)]
-        for partition in (*pause, *resume):
+        changed = [partition for partition in running if self.takes(partition, now) == partition.paused]
+        for partition in changed:
             partition.paused = not partition.paused
+        pause = [partition for partition in changed if partition.paused]
+        resume = [partition for partition in changed if not partition.paused]
         if pause:
             yield Pause([partition.number for partition in pause])
         if resume:

@@ -118,10 +118,12 @@ class Flusher:
         """
         if self.phase is not Phase.IDLE:
             return None
-        partitions = list(partitions)
-        pending = [partition for partition in partitions if partition.finished]
-        if any(partition.mark is not None for partition in partitions) and not self.narrow:
-            return self.not_before
+        pending = []
+        for partition in partitions:
+            if partition.mark is not None and not self.narrow:
+                return self.not_before
+            if partition.finished:
+                pending.append(partition)
         if not pending:
             return None
         messages = sum(partition.finished_messages for partition in pending)

@@ -71,8 +71,13 @@ class Machine:
 
     def handle(self, event: m.Event, now: float) -> list[m.Command]:
         """Take in one event and return the commands that follow from it, in the order in which to run them."""
+        return self.handle_all([event], now)
+
+    def handle_all(self, events: Sequence[m.Event], now: float) -> list[m.Command]:
+        """The same for events that came together: what follows from the partitions' state is looked for once."""
         self._out = []
-        self._handlers[type(event)](event, now)
+        for event in events:
+            self._handlers[type(event)](event, now)
         self._housekeep(now)
         return self._out
 
@@ -311,9 +316,10 @@ class Machine:
         self._pause(now)
         if self.policy.reduces:
             self._ask(now)
-        for partition in self.partitions.values():
-            if partition.at_end and (self.limit_reached or partition.met_limit):
-                self._out += lifecycle.end(partition)
+        if self.policy.limits.bounded:
+            for partition in self.partitions.values():
+                if partition.at_end and (self.limit_reached or partition.met_limit):
+                    self._out += lifecycle.end(partition)
         due = self._due_at()
         if due is not None and due <= now:
             self._emit(self.flusher.begin(self.partitions.values(), now))
@@ -327,7 +333,7 @@ class Machine:
         if not self._input_ready:
             idle_at = self._progressed_at + self.policy.flush.linger_seconds if self.in_work else 0.0
         partitions = self.partitions.values()
-        urgent = self.budget.full or any(p.state in LEAVING and p.finished for p in partitions)
+        urgent = self.budget.full or any(p.finished and p.state in LEAVING for p in partitions)
         return self.flusher.due_at(partitions, idle_at=idle_at, urgent=urgent)
 
     def _ask(self, now: float) -> None:

@@ -59,6 +59,9 @@ class Starts:
 
     def advance(self, partitions: Collection[Partition]) -> Iterator[tuple[Partition, Chunk]]:
         """Set the marks that have to be written now; what waits and may be worked on is returned and waits no more."""
+        if all(map(_at_rest, partitions)):
+            self.trying, self._turn = False, None
+            return
         busy = any(partition.submitted or partition.asking or partition.closing for partition in partitions)
         for partition in partitions:
             self._trust(partition, busy)
@@ -124,6 +127,17 @@ class Starts:
     def _named(self, partition: Partition) -> bool:
         mark = partition.history.mark
         return mark.process == self.process and mark.suspect is not None
+
+
+def _at_rest(partition: Partition) -> bool:
+    """Nothing is to be set or to be waited for here: almost always so, and asked often."""
+    return (
+        partition.trusted
+        and partition.mark is None
+        and not partition.waiting
+        and partition.state in _WORKING
+        and partition.history.mark.suspect is None
+    )
 
 
 def _on_trial(partition: Partition) -> bool:

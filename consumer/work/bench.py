@@ -207,8 +207,10 @@ class Bench:
         """Start what may start; True: there is more to do at once."""
         more = False
         for lane in list(self.lanes.values()):
-            if lane.startable():  # to the end of the line: none may take every place that becomes free
-                self.lanes[lane.number] = self.lanes.pop(lane.number)
+            if not lane.startable():
+                self._report(lane)
+                continue
+            slot = None
             started = time.perf_counter()
             for _ in range(REPORT_RECORDS):
                 if self._running >= self.job.max_in_flight or not lane.startable():
@@ -221,6 +223,8 @@ class Bench:
                     self.underway.end(call)
                 if self._inbox or time.perf_counter() - started > REPORT_SECONDS:
                     break
+            if slot is not None:  # to the end of the line: none may take every place that becomes free
+                self.lanes[lane.number] = self.lanes.pop(lane.number)
             goes_on = lane.startable() and self._running < self.job.max_in_flight
             if not goes_on or lane.processed >= REPORT_RECORDS or started - lane.reported > REPORT_SECONDS:
                 self._report(lane)
