@@ -6,9 +6,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV ?= uv
 LOCK = $(UV) pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
   --no-emit-index-url
+IMAGE ?= checkpoint-consumer:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BENCHMARK = $(BIN)/python -m benchmarks.bench $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)")
 
-.PHONY: help setup demo test check format bench bench-peers performance lock clean
+.PHONY: help setup demo test check format bench bench-peers performance image wheels k8s-test lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -41,6 +42,14 @@ performance: $(VENV)/.plot ## docs/performance.md and its plots, from what the b
 	$(BIN)/python -m benchmarks.plot
 	$(BIN)/python -m benchmarks.publish
 
+image: ## the container image; IMAGE=NAME:TAG, BASE=a Python image, PIP_NO_INDEX=1 with packages from wheels/
+	docker build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg PIP_INDEX_URL --build-arg PIP_NO_INDEX=$(PIP_NO_INDEX) \
+	  --build-arg REVISION=$(shell git rev-parse --short HEAD 2>/dev/null || echo unknown) --tag $(IMAGE) .
+
+wheels: $(VENV)/.runtime ## the packages of an image that is built without an index; WHEELS_PYTHON=3.11 of its base
+	$(PIP) download --require-hashes --only-binary=:all: --python-version $(or $(WHEELS_PYTHON),3.11) --dest wheels \
+	  -r requirements.lock -r requirements-build.lock
+
 lock: ## lock files after pyproject.toml, versions and hashes only (needs uv); UPGRADE=--upgrade takes newer versions
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(LOCK) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
@@ -48,7 +57,7 @@ lock: ## lock files after pyproject.toml, versions and hashes only (needs uv); U
 	$(LOCK) --group plot --constraint requirements-dev.lock --output-file requirements-plot.lock
 
 clean: ## remove what these targets made
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build wheels .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The project itself is installed so that edits take effect without another setup.
