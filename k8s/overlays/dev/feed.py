@@ -1,4 +1,4 @@
-"""Pipes synthetic checkpoints into `checkpoint-consumer feed`, FEED_RATE a second, until there are FEED_CHECKPOINTS."""
+"""Pipes FEED_CHECKPOINTS synthetic checkpoints, from FEED_FIRST on, into `checkpoint-consumer feed`."""
 
 import os
 import subprocess
@@ -10,12 +10,12 @@ from consumer.generate import stream
 
 def main() -> int:
     """The exit code of `feed`."""
-    count, rate, size = (int(os.environ[f"FEED_{name}"]) for name in ("CHECKPOINTS", "RATE", "BYTES"))
+    first, count, rate, size = (int(os.environ[f"FEED_{name}"]) for name in ("FIRST", "CHECKPOINTS", "RATE", "BYTES"))
     feed = subprocess.Popen(["checkpoint-consumer", "feed", "-"], stdin=subprocess.PIPE)
     assert feed.stdin is not None
     began = time.monotonic()
     try:
-        for fed, checkpoint in enumerate(stream(count, size_bytes=size)):
+        for fed, checkpoint in enumerate(stream(count, first, size_bytes=size)):
             time.sleep(max(0.0, began + fed / rate - time.monotonic()))
             feed.stdin.write(checkpoint + b"\n")
             feed.stdin.flush()
