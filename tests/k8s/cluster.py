@@ -244,6 +244,11 @@ class Outputs:
         inside = [[since, *(at for at in times if since < at < end), end] for times in self.times.values()]
         return max(later - earlier for times in inside for earlier, later in pairwise(times))
 
+    def first_after(self, at: float) -> dict[int, float]:
+        """By partition, the seconds from `at` to the first record that was published after it."""
+        self.look()
+        return {p: min(after) - at for p, times in self.times.items() if (after := [t for t in times if t > at])}
+
 
 def dead_letters() -> list[Record]:
     """All there are."""
