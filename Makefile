@@ -50,6 +50,9 @@ wheels: $(VENV)/.runtime ## the packages of an image that is built without an in
 	$(PIP) download --require-hashes --only-binary=:all: --python-version $(or $(WHEELS_PYTHON),3.11) --dest wheels \
 	  -r requirements.lock -r requirements-build.lock
 
+k8s-test: $(VENV)/.dev ## k8s/ on the cluster of the current kubeconfig: docs/kubernetes.md; PYTEST="..." passes arguments
+	K8S_TESTS=server,cluster $(BIN)/python -m pytest $(or $(PYTEST),tests/k8s)
+
 lock: ## lock files after pyproject.toml, versions and hashes only (needs uv); UPGRADE=--upgrade takes newer versions
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(LOCK) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock

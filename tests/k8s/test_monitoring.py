@@ -1,4 +1,4 @@
-"""Dashboard, alerts and runbook: metrics exist, expressions are understood, alerts fire when they should and not else."""
+"""Dashboard, alerts and runbook: metrics exist, expressions are understood, alerts fire when they should."""
 
 from __future__ import annotations
 
