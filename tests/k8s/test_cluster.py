@@ -103,6 +103,7 @@ def test_a_rolling_update_under_load(pipeline: Pipeline, outputs: Outputs, say: 
     assert pause <= 2 * HEARTBEAT_SECONDS + MARGIN_SECONDS
 
 
+@pytest.mark.slow
 def test_a_pod_that_is_deleted_by_force(pipeline: Pipeline, outputs: Outputs, say: Say) -> None:
     with pipeline.feeding(15_000, 500):
         at = time.time()
@@ -129,6 +130,7 @@ def test_a_drain_is_held_by_the_budget(pipeline: Pipeline, say: Say) -> None:
     assert kept == 1
 
 
+@pytest.mark.slow
 def test_scaling_from_one_to_three_and_back(pipeline: Pipeline, say: Say) -> None:
     pipeline.scale(1)
     with pipeline.feeding(10_000, 500):
@@ -140,6 +142,7 @@ def test_scaling_from_one_to_three_and_back(pipeline: Pipeline, say: Say) -> Non
     say(f"scaled from 1 to 3 pods, all ready, in {up:.1f} s")
 
 
+@pytest.mark.slow
 def test_all_processes_of_a_pod_killed_at_once(pipeline: Pipeline, outputs: Outputs, say: Say) -> None:
     """As the node's memory killer or a crash would; the container starts again, under the same identity."""
     kill = (
@@ -159,6 +162,7 @@ def test_all_processes_of_a_pod_killed_at_once(pipeline: Pipeline, outputs: Outp
     assert pause <= max(SESSION_SECONDS, TRANSACTION_SECONDS + SWEEP_SECONDS) + MARGIN_SECONDS
 
 
+@pytest.mark.slow
 def test_an_image_that_crashes_at_start_takes_no_pod_away(pipeline: Pipeline, outputs: Outputs, say: Say) -> None:
     before = set(pipeline.ready())
     pipeline.configure(progressDeadlineSeconds=15)
@@ -220,6 +224,7 @@ def test_a_pod_that_is_deleted_ends_by_itself_within_its_grace(pipeline: Pipelin
     assert took < 15
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_takes_all_memory(pipeline: Pipeline, outputs: Outputs, say: Say) -> None:
     """The memory killer of the pod's limit; the checkpoint becomes a dead letter, its neighbours go through."""
     code = (
@@ -245,7 +250,9 @@ def test_a_checkpoint_that_takes_all_memory(pipeline: Pipeline, outputs: Outputs
     pipeline.rolled_out()
     outputs.look()
     letters = cluster.dead_letters()
-    assert [letter.header("__connect.errors.exception.class.name") for letter in letters] == ["ProcessKilled"]
+    assert [letter.header("__connect.errors.exception.class.name") for letter in letters] == [
+        "consumer.errors.ProcessKilled"
+    ]
     say("a checkpoint that takes all memory: 1 dead letter (ProcessKilled) after the memory killer's fifth visit")
 
 
@@ -268,6 +275,7 @@ def test_a_changed_setting_is_a_rolling_update(pipeline: Pipeline, say: Say) -> 
     say("a changed setting: both pods replaced, with the new value")
 
 
+@pytest.mark.slow
 def test_the_memory_limit_of_prod_holds(pipeline: Pipeline, say: Say) -> None:
     [deployment] = of_kind(render("prod"), "Deployment")
     resources = deployment["spec"]["template"]["spec"]["containers"][0]["resources"]
@@ -288,6 +296,7 @@ def test_the_memory_limit_of_prod_holds(pipeline: Pipeline, say: Say) -> None:
         assert [pod["status"]["containerStatuses"][0]["restartCount"] for pod in pipeline.pods()] == [0]
 
 
+@pytest.mark.slow
 def test_keda_scales_by_lag(pipeline: Pipeline, say: Say) -> None:
     if "scaledobjects.keda.sh" not in kubectl("get", "crd", "-o", "name"):
         pytest.skip("KEDA is not in this cluster")
