@@ -51,7 +51,7 @@ wheels: $(VENV)/.runtime ## the packages of an image that is built without an in
 	  -r requirements.lock -r requirements-build.lock
 
 k8s-test: $(VENV)/.dev ## k8s/ on the cluster of the current kubeconfig: docs/kubernetes.md; PYTEST="..." passes arguments
-	K8S_TESTS=server,cluster $(BIN)/python -m pytest $(or $(PYTEST),tests/k8s)
+	K8S_TESTS=server,cluster $(BIN)/python -m pytest -o faulthandler_timeout=400 $(or $(PYTEST),tests/k8s)
 
 lock: ## lock files after pyproject.toml, versions and hashes only (needs uv); UPGRADE=--upgrade takes newer versions
 	$(LOCK) pyproject.toml --output-file requirements.lock

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import yaml
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from tests.checker import Report, check, committed_offsets
 from tests.k8s.contract import NAME
@@ -156,12 +156,25 @@ class Pipeline:
         return [state["terminated"] for state in states if "terminated" in state]
 
     def peak_bytes(self) -> int:
-        """The most memory that the consumer's container has had in use, its cache included, by either cgroup."""
-        files = "('memory/memory.max_usage_in_bytes', 'memory.peak')"
-        code = "from pathlib import Path\n"
-        code += f"files = [Path('/sys/fs/cgroup', name) for name in {files}]\n"
+        """The most memory that the consumer's container has had in use, its cache included."""
+        return int(self._cgroup(self.ready()[0], "memory/memory.max_usage_in_bytes", "memory.peak"))
+
+    def cpu_seconds(self) -> float:
+        """What the consumers' containers have used up so far, of one core."""
+        used = 0.0
+        for pod in self.ready():
+            text = self._cgroup(pod, "cpuacct/cpuacct.usage", "cpu.stat").split()
+            used += int(text[0]) / 1e9 if len(text) == 1 else int(text[1]) / 1e6
+        return used
+
+    def run(self, pod: str, code: str) -> str:
+        """Python code in a consumer's container."""
+        return str(self.kubectl("exec", pod, "-c", "consumer", "--", "python3", "-c", code))
+
+    def _cgroup(self, pod: str, old: str, new: str) -> str:
+        code = "from pathlib import Path\nfiles = [Path('/sys/fs/cgroup', name) for name in ({old!r}, {new!r})]\n"
         code += "print(next(file for file in files if file.exists()).read_text())"
-        return int(self.kubectl("exec", self.ready()[0], "-c", "consumer", "--", "python3", "-c", code))
+        return self.run(pod, code.format(old=old, new=new))
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
@@ -259,6 +272,13 @@ class Outputs:
 def dead_letters() -> list[Record]:
     """All there are."""
     return read_topic(BOOTSTRAP, [DEAD_LETTERS])
+
+
+def make_topics(*names: str) -> None:
+    """With as many partitions as the input has."""
+    admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
+    for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
+        future.result()
 
 
 def allow_records_of(size: int) -> None:

@@ -17,6 +17,7 @@ from tests.k8s import cluster
 from tests.k8s.cluster import Broken, Outputs, Pipeline, kubectl, until
 from tests.k8s.contract import IMAGE, NAME, quantity
 from tests.k8s.manifests import of_kind, render
+from tests.readback import read_topic
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -89,6 +90,18 @@ def test_the_pipeline_starts_and_publishes(pipeline: Pipeline, outputs: Outputs,
     first = min(outputs.first_after(began).values())
     say(f"a pod from `kubectl scale` to ready: {ready:.1f} s; to the first output: {first:.1f} s")
     pipeline.scale(2)
+    with pipeline.feeding(5000, 500, 40_000):
+        began, used = time.monotonic(), pipeline.cpu_seconds()
+    pipeline.caught_up()
+    cores = (pipeline.cpu_seconds() - used) / (time.monotonic() - began)
+    say(f"CPU of two pods at 500 checkpoints of 40 KB a second: {cores:.2f} cores")
+
+
+def test_the_namespace_refuses_what_is_not_restricted(pipeline: Pipeline) -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "root", "namespace": NAME}}
+    spec = {"containers": [{"name": "root", "image": IMAGE, "securityContext": {"privileged": True}}]}
+    with pytest.raises(Broken, match="violates PodSecurity"):
+        pipeline.apply([{**pod, "spec": spec}])
 
 
 def test_a_rolling_update_under_load(pipeline: Pipeline, outputs: Outputs, say: Say) -> None:
@@ -153,7 +166,7 @@ def test_all_processes_of_a_pod_killed_at_once(pipeline: Pipeline, outputs: Outp
     )
     with pipeline.feeding(15_000, 500):
         at = time.time()
-        pipeline.kubectl("exec", pipeline.ready()[0], "-c", "consumer", "--", "python3", "-c", kill)
+        pipeline.run(pipeline.ready()[0], kill)
         ended = until("the container has ended", pipeline.ended)
         pipeline.rolled_out()
     pipeline.caught_up()
@@ -254,6 +267,52 @@ def test_a_checkpoint_that_takes_all_memory(pipeline: Pipeline, outputs: Outputs
         "consumer.errors.ProcessKilled"
     ]
     say("a checkpoint that takes all memory: 1 dead letter (ProcessKilled) after the memory killer's fifth visit")
+
+
+def test_the_backfill_runs_to_its_end(pipeline: Pipeline, say: Say) -> None:
+    manifests = render("backfill")
+    config = next(m["data"] for m in of_kind(manifests, "ConfigMap"))
+    output, dead_letters = config["CONSUMER_OUTPUT_TOPIC"], config["CONSUMER_DLQ_TOPIC"]
+    cluster.make_topics(output, dead_letters)
+    fed = pipeline.inputs()
+    pipeline.apply(manifests)
+    [job] = of_kind(manifests, "Job")
+    name = f"job/{job['metadata']['name']}"
+    pipeline.kubectl("wait", "--for=condition=Complete", name, "--timeout=180s", timeout=190)
+    made = {record.header("checkpoint-source") for record in read_topic(cluster.BOOTSTRAP, [output])}
+    assert len(made) == fed
+    pipeline.kubectl("delete", name)
+    say(f"the backfill Job: {fed} checkpoints, complete")
+
+
+@pytest.mark.slow
+def test_a_static_member_comes_back_without_a_rebalance(pipeline: Pipeline, say: Say) -> None:
+    """The StatefulSet of static-membership, told to use dev's broker."""
+    manifests = of_kind(render("static-membership"), "StatefulSet", "ConfigMap")
+    [config] = of_kind(manifests, "ConfigMap")
+    config["data"]["CONSUMER_KAFKA__BOOTSTRAP_SERVERS"] = "kafka:9092"
+    pipeline.scale(0)
+    pipeline.apply(manifests)
+    names = [f"{NAME}-{ordinal}" for ordinal in range(3)]
+    until("all three are ready", lambda: sorted(pipeline.ready()) == names)
+    with pipeline.feeding(10_000, 500):
+        until("all have partitions", lambda: all(_rebalances(pipeline, name) for name in names))
+        before = [_rebalances(pipeline, name) for name in names[:2]]
+        pipeline.kubectl("delete", "pod", names[2])
+        until("it is back", lambda: sorted(pipeline.ready()) == names)
+    pipeline.caught_up()
+    assert [_rebalances(pipeline, name) for name in names[:2]] == before
+    pipeline.kubectl("delete", "statefulset", NAME)
+    pipeline.scale(2)
+    say("a static member was deleted and came back: no partition changed hands")
+
+
+def _rebalances(pipeline: Pipeline, pod: str) -> int:
+    code = "from urllib.request import urlopen\nprint(urlopen('http://localhost:8080/metrics').read().decode())"
+    lines = pipeline.run(pod, code).splitlines()
+    return int(
+        sum(float(line.split()[-1]) for line in lines if line.startswith("checkpoint_consumer_rebalances_total{"))
+    )
 
 
 def test_a_changed_setting_is_a_rolling_update(pipeline: Pipeline, say: Say) -> None:
