@@ -105,7 +105,7 @@ def test_the_namespace_refuses_what_is_not_restricted(pipeline: Pipeline) -> Non
 
 
 def test_a_rolling_update_under_load(pipeline: Pipeline, outputs: Outputs, say: Say) -> None:
-    with pipeline.feeding(25_000, 500):
+    with pipeline.feeding(15_000, 500):
         began = time.time()
         pipeline.kubectl("rollout", "restart", f"deployment/{NAME}")
         pipeline.rolled_out()
@@ -128,6 +128,7 @@ def test_a_pod_that_is_deleted_by_force(pipeline: Pipeline, outputs: Outputs, sa
     assert pause <= max(SESSION_SECONDS, TRANSACTION_SECONDS + SWEEP_SECONDS) + MARGIN_SECONDS
 
 
+@pytest.mark.slow
 def test_a_drain_is_held_by_the_budget(pipeline: Pipeline, say: Say) -> None:
     node = pipeline.pods()[0]["spec"]["nodeName"]
     with pipeline.feeding(6000, 300):
@@ -315,6 +316,7 @@ def _rebalances(pipeline: Pipeline, pod: str) -> int:
     )
 
 
+@pytest.mark.slow
 def test_a_changed_setting_is_a_rolling_update(pipeline: Pipeline, say: Say) -> None:
     manifests = pipeline.manifests()
     name = "checkpoint-consumer-changed"
