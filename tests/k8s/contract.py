@@ -19,7 +19,8 @@ from tests.k8s.manifests import ROOT, Manifest, containers, of_kind, pods
 
 __all__ = ["IMAGE", "KUBERNETES", "LARGEST", "NAME", "UID", "problems", "quantity"]
 
-KUBERNETES = "1.34"
+KUBERNETES = ("1.30", "1.34")
+"""The oldest and the newest that the manifests are checked for."""
 NAME = "checkpoint-consumer"
 IMAGE = f"{NAME}:{tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}"
 CUSTOM = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule", "KafkaTopic", "KafkaUser"}
@@ -98,10 +99,11 @@ def _schemas(pipeline: Pipeline) -> Iterator[str]:
     for manifest in pipeline.manifests:
         if manifest["kind"] in CUSTOM:
             continue
-        try:
-            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
-        except kubernetes_validate.ValidationError as error:
-            yield f"schema of {manifest['kind']}: {error.message}"
+        for version in KUBERNETES:
+            try:
+                kubernetes_validate.validate(manifest, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                yield f"schema of {manifest['kind']} {version}: {error.message}"
 
 
 def _restricted(pipeline: Pipeline) -> Iterator[str]:
