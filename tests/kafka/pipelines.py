@@ -256,10 +256,23 @@ class Pipeline:
         """The failpoints that acted, and in which process."""
         return {mark.name: int(text) for mark in self._fired.iterdir() if (text := mark.read_text())}
 
-    def wait_until_fired(self, places: Collection[str], least: int | None = None) -> None:
-        """Until the failpoints at all of these places have acted, or at least at so many of them."""
+    def wait_until_fired(self, places: Collection[str], least: int | None = None, *, feeding: int = 0) -> None:
+        """Until the failpoints at all of these places have acted, or at least at so many of them.
+
+        `feeding`: so many checkpoints are written every second meanwhile. How many transactions a backlog becomes is
+        up to the members, so a place that acts at a third transaction may never be reached with what is there.
+        """
         wanted = len(places) if least is None else least
-        eventually(lambda: len(self.fired().keys() & set(places)) >= wanted, f"{wanted} of {places} fired")
+        fed = time.monotonic()
+
+        def enough() -> bool:
+            nonlocal fed
+            if feeding and time.monotonic() - fed >= 1:
+                fed = time.monotonic()
+                self.feed(feeding)
+            return len(self.fired().keys() & set(places)) >= wanted
+
+        eventually(enough, f"{wanted} of {places} fired")
 
     def wait_until_owned(self, run: Run, seconds: float = 60) -> None:
         """Until `run` has every partition."""

@@ -56,8 +56,8 @@ def killed_at_every_point(one: Pipeline) -> None:
     trio = one.start("trio", kills, THREE)
     others = kills.keys() - {"in-revoke"}
     for count in range(1, len(others) + 1):
-        one.wait_until_fired(others, count)
-        one.feed(1_000)
+        one.wait_until_fired(others, count, feeding=100)
+        one.feed(500)
     eventually(lambda: len(trio.owned()) == PARTITIONS, "the group is whole again")
     second = one.start("second")  # what it is given, the others must give up
     one.wait_until_fired(kills)
@@ -83,7 +83,7 @@ def zombies_wake_up(one: Pipeline) -> None:
     healthy = one.start("healthy")
     thirds(one)
     one.feed(4_000)
-    one.wait_until_fired(stops)
+    one.wait_until_fired(stops, feeding=100)
     one.feed(4_000)
     one.wait_until_owned(healthy, SESSION_SECONDS + 30)
     one.wait_until_done()
@@ -136,7 +136,7 @@ def test_at_least_once_loses_nothing_to_a_kill(pipeline: PipelineFactory, capsys
         one.feed(2_000)
         trio = one.start("trio", kills, THREE)
         for count in range(1, len(kills) + 1):
-            one.wait_until_fired(kills, count)
+            one.wait_until_fired(kills, count, feeding=100)
             one.feed(2_000)
         one.feed(RECORDS - one.fed)
         one.wait_until_done()
