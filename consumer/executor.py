@@ -78,6 +78,8 @@ class Executor:
         self._config_file = config_file
         self._pools: list[WorkerPool] = []
         self._supervisor: Supervisor | None = None
+        self.complete = False
+        """Whether the last `run` reached its limit in every pool; without a limit, or stopped before it: False."""
         self._stops = 0
         self._lock = threading.RLock()  # a signal handler may stop what its own thread is just starting
 
@@ -109,6 +111,7 @@ class Executor:
             raise ConfigError("there is no pool: register a WorkerPool before run()")
         if until is not None and not isinstance(until, (MaxCheckpoint, EndOfEpoch, CaughtUp)):
             check_importable(until, "until")
+        self.complete = False
         settings = [self._load(pool) for pool in self._pools]
         _check_shared(settings)
         pools = [_pool(pool, own, until) for pool, own in zip(self._pools, settings, strict=True)]
@@ -127,6 +130,7 @@ class Executor:
         finally:
             with self._lock:
                 self._supervisor, self._stops = None, 0
+        self.complete = all(pool.complete for pool in pools)
         return {pool.name: {number: Progress(*at) for number, at in sorted(pool.progress.items())} for pool in pools}
 
     def _load(self, pool: WorkerPool) -> Settings:

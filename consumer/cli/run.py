@@ -6,6 +6,7 @@ import argparse
 import os
 
 from consumer.cli.first import run_as_child
+from consumer.errors import ConfigError, Stop
 from consumer.executor import Executor, WorkerPool
 from consumer.limits import CaughtUp, EndOfEpoch, MaxCheckpoint, Until
 from consumer.log import configure
@@ -18,10 +19,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits.add_argument("--until-checkpoint", type=int, metavar="N", help="stop after checkpoint N")
     limits.add_argument("--until-epoch", type=int, metavar="E", help="stop after the last checkpoint of epoch E")
     limits.add_argument("--until-caught-up", action="store_true", help="stop at the end offsets of the start")
+    parser.add_argument(
+        "--fail-when-stopped",
+        action="store_true",
+        help="with a limit: exit 1 where SIGTERM or SIGINT came before it was reached (for a Job, a script)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run until stopped or done; raises Stop with the exit code."""
+    if args.fail_when_stopped and _until(args) is None:
+        raise ConfigError("--fail-when-stopped needs a limit: --until-checkpoint, --until-epoch or --until-caught-up")
     return run_as_child(lambda: _run(args)) if os.getpid() == 1 else _run(args)
 
 
@@ -31,6 +39,8 @@ def _run(args: argparse.Namespace) -> int:
     executor = Executor(config_file=args.config)
     executor.register(WorkerPool(settings.worker, settings.group_id, settings.concurrency, settings.reducer))
     executor.run(_until(args))
+    if args.fail_when_stopped and not executor.complete:
+        raise Stop("stopped before its limit: run it again, and it goes on where it has committed")
     return 0
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from tests.k8s import cluster
 from tests.k8s.cluster import Broken, Outputs, Pipeline, kubectl, until
 from tests.k8s.contract import IMAGE, NAME, quantity
-from tests.k8s.manifests import of_kind, render
+from tests.k8s.manifests import Manifest, of_kind, render
 from tests.readback import read_topic
 
 pytestmark = pytest.mark.timeout(420)
@@ -26,6 +28,7 @@ HEARTBEAT_SECONDS, SESSION_SECONDS = 2.0, 10.0
 TRANSACTION_SECONDS, SWEEP_SECONDS = 10.0, 10.0
 """`transaction.timeout.ms`, and how often a broker looks for transactions beyond it."""
 MARGIN_SECONDS = 2.0
+BACKFILL = f"app.kubernetes.io/name={NAME},app.kubernetes.io/component=backfill"
 
 Say = Callable[[str], None]
 
@@ -271,19 +274,65 @@ def test_a_checkpoint_that_takes_all_memory(pipeline: Pipeline, outputs: Outputs
 
 
 def test_the_backfill_runs_to_its_end(pipeline: Pipeline, say: Say) -> None:
+    with backfilling(pipeline, render("backfill")) as output:
+        pass
+    say(f"the backfill Job: {len(sources(output))} checkpoints, complete")
+
+
+@pytest.mark.slow
+def test_a_backfill_whose_pod_is_deleted_is_not_complete_before_another_has_finished(
+    pipeline: Pipeline, say: Say
+) -> None:
+    code = (
+        "import time\n"
+        "from consumer.workers import SummaryWorker\n"
+        "class Slow(SummaryWorker):\n"
+        "    calls = 0\n"
+        "    def process_checkpoint(self, checkpoint):\n"
+        "        self.calls += 1\n"
+        "        if self.calls == 500:\n"
+        "            time.sleep(8)\n"
+        "        return super().process_checkpoint(checkpoint)\n"
+    )
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "slow", "namespace": NAME}}
+    pipeline.apply([config | {"data": {"slow.py": code}}])
     manifests = render("backfill")
+    next(m["data"] for m in of_kind(manifests, "ConfigMap"))["CONSUMER_WORKER"] = "slow:Slow"
+    [job] = of_kind(manifests, "Job")
+    pod = job["spec"]["template"]["spec"]
+    pod["volumes"].append({"name": "code", "configMap": {"name": "slow"}})
+    pod["containers"][0]["volumeMounts"].append({"name": "code", "mountPath": "/app", "readOnly": True})
+    with backfilling(pipeline, manifests) as output:
+        until("something is published", lambda: sources(output))
+        [first] = pipeline.pods(BACKFILL)
+        pipeline.kubectl("delete", "pod", first["metadata"]["name"])
+        done = len(sources(output))
+        assert done < pipeline.inputs(), "the pod was too fast for this test"
+    say(f"the backfill Job: its pod was deleted after {done} checkpoints, another one did the rest")
+
+
+@contextmanager
+def backfilling(pipeline: Pipeline, manifests: list[Manifest]) -> Iterator[str]:
+    """The Job under way; at the end it completes, and its output topic, which this gives, holds everything once."""
     config = next(m["data"] for m in of_kind(manifests, "ConfigMap"))
-    output, dead_letters = config["CONSUMER_OUTPUT_TOPIC"], config["CONSUMER_DLQ_TOPIC"]
-    cluster.make_topics(output, dead_letters)
+    own = uuid.uuid4().hex[:8]
+    for setting in ("GROUP_ID", "OUTPUT_TOPIC", "DLQ_TOPIC"):
+        config[f"CONSUMER_{setting}"] += f".{own}"
+    output = config["CONSUMER_OUTPUT_TOPIC"]
+    cluster.make_topics(output, config["CONSUMER_DLQ_TOPIC"])
     fed = pipeline.inputs()
     pipeline.apply(manifests)
     [job] = of_kind(manifests, "Job")
     name = f"job/{job['metadata']['name']}"
+    yield output
     pipeline.kubectl("wait", "--for=condition=Complete", name, "--timeout=180s", timeout=190)
-    made = {record.header("checkpoint-source") for record in read_topic(cluster.BOOTSTRAP, [output])}
-    assert len(made) == fed
+    made = sources(output)
+    assert len(made) == len(set(made)) == fed
     pipeline.kubectl("delete", name)
-    say(f"the backfill Job: {fed} checkpoints, complete")
+
+
+def sources(topic: str) -> list[str | None]:
+    return [record.header("checkpoint-source") for record in read_topic(cluster.BOOTSTRAP, [topic])]
 
 
 @pytest.mark.slow

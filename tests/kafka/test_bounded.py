@@ -56,6 +56,10 @@ def has_published(pipeline: Pipeline, count: int) -> bool:
     return len(pipeline.outputs()) == count
 
 
+def has_processed(pipeline: Pipeline, count: int) -> bool:
+    return len(processed(pipeline)) == count
+
+
 def assert_quiet(done: Iterable[Done]) -> None:
     for one in done:
         assert (one.code, one.loud, one.lines) == (0, [], [])
@@ -218,6 +222,32 @@ def test_a_member_killed_in_the_middle_of_a_bounded_run(pipelines: Make, tmp_pat
         assert [file.name for file in fired.iterdir()] == ["after-flush"]
         assert pipeline.numbers() == list(range(450))
         assert pipeline.audit().ok
+
+
+def test_a_stop_before_the_limit_is_a_failure_where_that_is_asked_for(pipelines: Make) -> None:
+    """A Kubernetes Job takes exit code 0 for the whole of it."""
+    limit = ["--until-checkpoint", "50", "--fail-when-stopped"]
+    both = pipelines()
+    with ExitStack() as stack:
+        runs = [stack.enter_context(pipeline.running(*limit)) for pipeline in both]
+        for pipeline, run in zip(both, runs, strict=True):
+            pipeline.feed(range(20))
+            run.wait_until(partial(has_processed, pipeline, 20), "what was there")
+        for done in [run.stop() for run in runs]:
+            assert done.code == 1
+            assert "stopped before its limit: run it again" in done.stderr
+    for pipeline in both:
+        pipeline.feed(range(20, 60))
+    assert_quiet(run_all(both, *limit))
+    for pipeline in both:
+        assert pipeline.numbers() == list(range(51))
+        assert pipeline.audit().ok
+
+
+def test_a_run_without_a_limit_cannot_be_stopped_before_it(pipelines: Make) -> None:
+    done = pipelines()[0].run("--fail-when-stopped")
+    assert done.code == 2
+    assert "--fail-when-stopped needs a limit" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------- the group for itself
