@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition, libversion
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from benchmarks.jobs import SUMMARIES, Work
 from benchmarks.measure import Job, Result, Wrong, measure
@@ -110,6 +110,12 @@ class Lab:
                 [f"Python {platform.python_version()}", f"librdkafka {libversion()[0]}", *_versions()]
             ),
         }
+
+    def broker_setting(self, name: str) -> str:
+        """What the first of the brokers has for it. Raises KeyError: it knows no such setting."""
+        first = str(min(self._admin.list_topics(timeout=10).brokers))
+        [answer] = self._admin.describe_configs([ConfigResource(ResourceType.BROKER, first)]).values()
+        return str(answer.result()[name].value)
 
     def close(self) -> None:
         """Delete the input topics."""

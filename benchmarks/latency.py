@@ -74,7 +74,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-class _Feeder:
+class Feeder:
     """A process that sends `rate` checkpoints a second; when it sent which one is in shared memory."""
 
     def __init__(self, bootstrap: str, topic: str, documents: list[bytes], rate: float, seconds: float) -> None:
@@ -118,7 +118,7 @@ def measure(lab: Lab, system: System, rate: float, seconds: float) -> Latency:
     documents = [lab.source(shape)(number) for number in range(DOCUMENTS)]
     job = Job(lab.broker.bootstrap, f"{name}.in", name, [name], shape, lab.source(shape), system.work)
     with lab.topics(shape.partitions, job.input, job.output, f"{name}.dlq"):
-        feeder = _Feeder(job.bootstrap, job.input, documents, rate, START_SECONDS + WARM_SECONDS + seconds)
+        feeder = Feeder(job.bootstrap, job.input, documents, rate, START_SECONDS + WARM_SECONDS + seconds)
         reader = Consumer({"bootstrap.servers": job.bootstrap, **READER})
         reader.assign([TopicPartition(job.output, at, 0) for at in range(shape.partitions)])
         try:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import bench, goals, growth, latency
+from benchmarks import bench, goals, growth, latency, scale_out
 from benchmarks.report import Runs, load
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 TABLES: dict[str, Callable[[Runs], str]] = {
     **dict.fromkeys(("peers", "peers-1", "at-least-once", "transactions"), bench.shown),
     "latency": latency.shown,
+    "scale-out": scale_out.shown,
     **{f"growth-{curve}": partial(growth.shown, curve=curve) for curve in growth.CURVES},
 }
 
