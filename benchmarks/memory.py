@@ -232,6 +232,9 @@ def main() -> None:
                     )
                     print(f"{name:>6} {variant:>12}: {sizes} MB, {rate:,.0f}/s", flush=True)
                     run.close()
+    except Exception:
+        print(f"the end of the broker's log:\n{broker.log.read_text()[-4000:]}", file=sys.stderr)
+        raise
     finally:
         broker.close()
 

@@ -198,7 +198,8 @@ class Flusher:
         self.failures = self.fences = 0
         self.late, self.most = None, self.most * MORE
         if not self.only_marks:
-            self.linger_until = now + max(self.policy.linger_seconds, now - self.started_at)
+            # From begin to begin: what comes meanwhile waits for half of it on average.
+            self.linger_until = max(self.started_at + self.policy.linger_seconds, now + (now - self.started_at))
         moved = self._owned(partitions)
         for partition in moved:
             self._settle(partition)
