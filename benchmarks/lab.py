@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition, libversion
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
@@ -116,6 +117,13 @@ class Lab:
         first = str(min(self._admin.list_topics(timeout=10).brokers))
         [answer] = self._admin.describe_configs([ConfigResource(ResourceType.BROKER, first)]).values()
         return str(answer.result()[name].value)
+
+    def broker_cpu(self) -> float:
+        """User and system seconds of the broker so far; 0: it is not a process of this benchmark."""
+        if not isinstance(self.broker, JvmBroker) or self.broker.pid is None:
+            return 0.0
+        times = psutil.Process(self.broker.pid).cpu_times()
+        return float(times.user + times.system)
 
     def close(self) -> None:
         """Delete the input topics."""

@@ -77,11 +77,11 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 class Feeder:
     """A process that sends `rate` checkpoints a second; when it sent which one is in shared memory."""
 
-    def __init__(self, bootstrap: str, topic: str, documents: list[bytes], rate: float, seconds: float) -> None:
+    def __init__(self, job: Job, documents: list[bytes], rate: float, seconds: float) -> None:
         self.sent = RawArray("d", int(rate * seconds * 1.1) + 1)
         """By number, `time.monotonic()`, which is one clock for all processes; 0: not yet."""
         self._stopped = RawValue("b", 0)
-        given = (bootstrap, topic, documents, rate, self.sent, self._stopped)
+        given = (job.bootstrap, job.input, job.shape.partitions, documents, rate, self.sent, self._stopped)
         self._process = multiprocessing.get_context("spawn").Process(target=_feed, args=given, daemon=True)
 
     @contextmanager
@@ -96,8 +96,10 @@ class Feeder:
             self._process.kill()
 
 
-def _feed(bootstrap: str, topic: str, documents: list[bytes], rate: float, sent: Any, stopped: Any) -> None:
-    source, partitions = renumbered(documents), Shape().partitions
+def _feed(
+    bootstrap: str, topic: str, partitions: int, documents: list[bytes], rate: float, sent: Any, stopped: Any
+) -> None:
+    source = renumbered(documents)
     producer = Producer({"bootstrap.servers": bootstrap, **FEEDER})
     producer.list_topics(topic, 10)
     started = time.monotonic()
@@ -118,7 +120,7 @@ def measure(lab: Lab, system: System, rate: float, seconds: float) -> Latency:
     documents = [lab.source(shape)(number) for number in range(DOCUMENTS)]
     job = Job(lab.broker.bootstrap, f"{name}.in", name, [name], shape, lab.source(shape), system.work)
     with lab.topics(shape.partitions, job.input, job.output, f"{name}.dlq"):
-        feeder = Feeder(job.bootstrap, job.input, documents, rate, START_SECONDS + WARM_SECONDS + seconds)
+        feeder = Feeder(job, documents, rate, START_SECONDS + WARM_SECONDS + seconds)
         reader = Consumer({"bootstrap.servers": job.bootstrap, **READER})
         reader.assign([TopicPartition(job.output, at, 0) for at in range(shape.partitions)])
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import bench, goals, growth, latency, scale_out
+from benchmarks import bench, goals, growth, latency, scale_out, scaling
 from benchmarks.report import Runs, load
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -15,6 +15,7 @@ TABLES: dict[str, Callable[[Runs], str]] = {
     **dict.fromkeys(("peers", "peers-1", "at-least-once", "transactions"), bench.shown),
     "latency": latency.shown,
     "scale-out": scale_out.shown,
+    "scaling": scaling.shown,
     **{f"growth-{curve}": partial(growth.shown, curve=curve) for curve in growth.CURVES},
 }
 

@@ -6,14 +6,12 @@ table; every single run goes to benchmarks/results/scale-out.json.
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 import uuid
 from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
-from urllib.request import urlopen
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -21,8 +19,10 @@ from benchmarks.lab import Lab, arguments, in_turn, opened
 from benchmarks.latency import DOCUMENTS, READER, START_SECONDS, WARM_SECONDS, Feeder
 from benchmarks.measure import Job, Program, Wrong, running
 from benchmarks.report import Column, Runs, save, spread, table
+from benchmarks.scrape import metric
 from benchmarks.source import Shape
 from benchmarks.systems import CONSUMER, EOS
+from tests.brokers.settings import free_port
 
 RATE = 500
 WATCHED_SECONDS = 20.0
@@ -32,7 +32,7 @@ HEARTBEAT = "group.consumer.heartbeat.interval.ms"
 CLASSIC_HEARTBEAT_SECONDS = 3.0
 ASKED_SECONDS = 0.2
 PROTOCOLS = ("consumer", "classic")
-ASSIGNED = "checkpoint_consumer_assigned_partitions"
+ASSIGNED = "assigned_partitions"
 COLUMNS: list[Column] = [
     spread("longest pause s", "pause_seconds", 2),
     spread("beyond the heartbeat interval s", "beyond_heartbeat_seconds", 2),
@@ -59,17 +59,17 @@ def measure(lab: Lab, protocol: str) -> Pause:
     documents = [lab.source(shape)(number) for number in range(DOCUMENTS)]
     job = Job(lab.broker.bootstrap, f"{name}.in", name, [name], shape, lab.source(shape))
     with lab.topics(shape.partitions, job.input, job.output, f"{name}.dlq"):
-        feeder = Feeder(job.bootstrap, job.input, documents, RATE, START_SECONDS + 2 * WARM_SECONDS + WATCHED_SECONDS)
+        feeder = Feeder(job, documents, RATE, START_SECONDS + 2 * WARM_SECONDS + WATCHED_SECONDS)
         reader = _Reader(job)
         try:
             with running(_program(job, protocol, "first", 0)) as first, feeder.feeding():
                 reader.read(lambda: not reader.every_partition, START_SECONDS)
                 reader.read(lambda: not first.ended, WARM_SECONDS)
-                port, joined = _free_port(), time.monotonic()
+                port, joined = free_port(), time.monotonic()
                 with running(_program(job, protocol, "second", port)) as second:
-                    shared = reader.read(lambda: _assigned(port) < shape.partitions / 2, WATCHED_SECONDS)
+                    shared = reader.read(lambda: metric(port, ASSIGNED) < shape.partitions / 2, WATCHED_SECONDS)
                     reader.read(lambda: not (first.ended or second.ended), joined + WATCHED_SECONDS - time.monotonic())
-                    if first.ended or second.ended or _assigned(port) < shape.partitions / 2:
+                    if first.ended or second.ended or metric(port, ASSIGNED) < shape.partitions / 2:
                         raise Wrong("the second process has no share of the partitions, or one has ended")
         finally:
             reader.close()
@@ -81,22 +81,6 @@ def measure(lab: Lab, protocol: str) -> Pause:
 def _program(job: Job, protocol: str, instance: str, port: int) -> Program:
     settings = {"KAFKA__GROUP_PROTOCOL": protocol, "INSTANCE_ID": instance, "HTTP__PORT": str(port)}
     return CONSUMER._replace(environ=settings).program(job, EOS)
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def _assigned(port: int) -> float:
-    """Partitions of the process behind `port`; 0 while it does not answer."""
-    try:
-        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=1) as answer:
-            lines = answer.read().decode().splitlines()
-    except OSError:
-        return 0
-    return sum(float(line.split()[-1]) for line in lines if line.startswith(ASSIGNED))
 
 
 class _Reader:

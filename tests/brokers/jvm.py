@@ -62,6 +62,11 @@ class JvmBroker:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """Its process; None: it was ended."""
+        return self._process.pid if self._process is not None else None
+
     def start(self) -> None:
         """Start it if it does not run, and return when it answers."""
         if self.running:
