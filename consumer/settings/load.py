@@ -70,7 +70,10 @@ def load_settings_and_sources(
     overrides: Mapping[str, Any] | None = None,
     required: Collection[str] = RUN_REQUIRES,
 ) -> tuple[Settings, dict[str, str]]:
-    """`load_settings`, and for every dotted name where its value is from: default, file, environment or argument."""
+    """`load_settings`, and for every dotted name where its value is from: default, file, environment or argument.
+
+    `file PATH` is the file that the variable, or the entry, `..._FILE` names.
+    """
     found: dict[str, Any] = {}
     sources = dict.fromkeys(_LEAVES, "default")
     for source, entries in (
@@ -78,8 +81,8 @@ def load_settings_and_sources(
         ("environment", {name.removeprefix(PREFIX).lower(): environ[name] for name in environ if name[:9] == PREFIX}),
         ("argument", overrides or {}),
     ):
-        for name, value in _known(dict(_flat(entries, _LEAVES)), source):
-            found[name], sources[name] = value, source
+        for name, value, origin in _known(dict(_flat(entries, _LEAVES)), source):
+            found[name], sources[name] = value, origin
     given = {name: value for name, value in found.items() if value != ""}
     given.setdefault("instance_id", os.uname().nodename)
     if "group_id" in given:
@@ -113,8 +116,8 @@ def _flat(table: Mapping[str, Any], whole: Collection[str] = (), prefix: str = "
             yield name, value
 
 
-def _known(entries: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any]]:
-    """What is given, by the settings' own names: files are read, unknown names refused."""
+def _known(entries: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any, str]]:
+    """What is given, by the settings' own names, and where it is from: files are read, unknown names refused."""
     for name, value in entries.items():
         setting = name if name in _LEAVES else name.removesuffix(_FILE)
         if setting not in _LEAVES:
@@ -129,7 +132,10 @@ def _known(entries: Mapping[str, Any], source: str) -> Iterator[tuple[str, Any]]
             continue
         if setting != name and setting in entries:
             raise ConfigError(f"{setting_name(setting)} and {setting_name(name)} are both set: remove one of them")
-        yield setting, _content(setting_name(name), value) if value and setting != name else value
+        if value and setting != name:
+            yield setting, _content(setting_name(name), value), f"file {value}"
+        else:
+            yield setting, value, source
 
 
 def _content(variable: str, path: str) -> str:

@@ -219,7 +219,7 @@ def test_a_wrong_secret_is_said_where_an_operator_looks(pipeline: Pipeline, say:
         pipeline.kubectl("delete", "pod", crashing)
         pipeline.rolled_out()
     assert ended["exitCode"] == 2
-    assert "CONSUMER_KAFKA__OPTIONS must be a JSON object" in ended["message"].replace(" (from the environment)", "")
+    assert "CONSUMER_KAFKA__OPTIONS (from the file /etc/kafka/options.json) must be a JSON object" in ended["message"]
     assert ended["message"].strip() in log
     say(f"a wrong Secret: exit {ended['exitCode']}, termination message: {ended['message'].strip()}")
 

@@ -171,13 +171,15 @@ def test_any_setting_may_come_from_a_file(tmp_path: Path) -> None:
     )
 
 
-def test_a_wrong_value_from_a_file_is_not_shown(tmp_path: Path) -> None:
+def test_a_wrong_value_from_a_file_is_not_shown_but_where_it_is(tmp_path: Path) -> None:
     secret = tmp_path / "concurrency"
     secret.write_text(SENTINEL)
 
-    assert refusal({**MINIMAL, "CONSUMER_CONCURRENCY_FILE": str(secret)}) == (
-        "CONSUMER_CONCURRENCY (from the environment) must be a whole number of 1 or more"
-    )
+    said = f"CONSUMER_CONCURRENCY (from the file {secret}) must be a whole number of 1 or more"
+    assert refusal({**MINIMAL, "CONSUMER_CONCURRENCY_FILE": str(secret)}) == said
+    config = tmp_path / "consumer.toml"
+    config.write_text(f'concurrency_file = "{secret}"')
+    assert refusal(MINIMAL, config_file=config) == said
     assert "No such file" in refusal({**MINIMAL, "CONSUMER_CONCURRENCY_FILE": str(tmp_path / "none")})
 
 
