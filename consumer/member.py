@@ -197,6 +197,7 @@ class Member:
             case Opened() | Woken():
                 pass
             case Ends(ends):
+                self.telemetry.reach(ends)
                 return self._reach(ends)
             case m.Failed():
                 self._say_failed(report)

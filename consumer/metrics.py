@@ -59,6 +59,7 @@ TABLE: dict[str, Metric] = {
     "processing_seconds": Metric("One call of process_checkpoint.", buckets=_FAST),
     "record_age_seconds": Metric("Commit time minus the input record's timestamp.", buckets=_AGE),
     "lag_records": Metric("Offsets between the last commit and the end.", ("topic", "partition"), highest=True),
+    "next_offset": Metric("Committed offset: where the next owner starts.", ("topic", "partition"), highest=True),
     "next_sequence_number": Metric("Sequence number expected next.", ("topic", "partition"), highest=True),
     "sequence_anomalies_total": Metric("Repeats, regressions and gaps of sequence numbers.", ("kind",)),
     "stuck_partitions_total": Metric(

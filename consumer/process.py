@@ -384,14 +384,16 @@ class MemberProcess:
             for number, partition in machine.partitions.items()
             if partition.committed is not None
         }
+        assigned = sorted(machine.partitions)
+        metrics = member.telemetry.snapshot(machine, self._source.ends(assigned), self._source.positions(assigned))
         status = Status(
             joined=self._source.joined,
             partitions=self._input.partitions,
-            assigned=sorted(machine.partitions),
+            assigned=assigned,
             ended=machine.ended,
             limit_reached=machine.limit_reached,
             progress=progress,
-            metrics=member.telemetry.snapshot(machine, self._source.ends(list(machine.partitions))),
+            metrics=metrics,
             call=self._call(),
         )
         _tell(self._pipe, status, 0)  # where it cannot be sent, the next one says the same

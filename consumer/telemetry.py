@@ -11,6 +11,7 @@ from importlib import metadata
 from consumer.core.item import Item
 from consumer.core.machine import Machine
 from consumer.core.messages import Chunk, Failed, FailureKind, Outcome, Stuck, Transact, TransactionEnded
+from consumer.core.partition import Partition, State
 from consumer.metrics import Metrics, Series
 from consumer.work.report import Tally
 
@@ -26,6 +27,7 @@ class Telemetry:
         self._metrics = Metrics()
         self._outs = 0
         self._items: Sequence[Item] = ()
+        self._ends: Mapping[int, int] = {}
         self._since = time.monotonic()
         self._spent = 0.0
         self._metrics.set("build_info", 1, version=_version(), python=platform.python_version())
@@ -40,6 +42,10 @@ class Telemetry:
     def consumed(self, chunk: Chunk) -> None:
         """Records were fetched."""
         self._metrics.inc("records_consumed_total", len(chunk.offsets))
+
+    def reach(self, ends: Mapping[int, int]) -> None:
+        """The brokers have said how far partitions reach: a client that fetches no more does not learn it."""
+        self._ends = ends
 
     def failed(self, report: Failed) -> None:
         """A call of user code, or a decode, failed."""
@@ -86,8 +92,11 @@ class Telemetry:
             self._metrics.inc("sequence_anomalies_total", count, kind=kind)
         self._metrics.observe("processing_seconds", *tally.durations)
 
-    def snapshot(self, machine: Machine, ends: Mapping[int, int]) -> Series:
-        """Everything counted so far, with the gauges as they are now; `ends` are the partitions' end offsets."""
+    def snapshot(self, machine: Machine, ends: Mapping[int, int], positions: Mapping[int, int]) -> Series:
+        """Everything counted so far, with the gauges as they are now.
+
+        Of the partitions: their end offsets, and how far the client has gone, both as it knows them.
+        """
         now = time.monotonic()
         rest = max(0.0, now - self._since - self._spent)
         self._since, self._spent = now, 0.0
@@ -98,17 +107,30 @@ class Telemetry:
         self._metrics.set("memory_bytes", sum(p.raw_bytes for p in partitions.values()), stage="work")
         self._metrics.set("memory_bytes", sum(p.batch_bytes for p in partitions.values()), stage="batch")
         self._metrics.set("memory_bytes", sum(p.finished_bytes for p in partitions.values()), stage="unsent")
-        self._metrics.clear("lag_records")
-        self._metrics.clear("next_sequence_number")
+        for name in ("lag_records", "next_offset", "next_sequence_number"):
+            self._metrics.clear(name)
         for number, partition in partitions.items():
-            done = partition.committed if partition.delivered or partition.finished else partition.position
-            if number in ends and done is not None:
-                lag = max(0, ends[number] - done)
-                self._metrics.set("lag_records", lag, topic=self._topic, partition=number)
+            of: dict[str, object] = {"topic": self._topic, "partition": number}
+            end, done = max(ends.get(number, -1), self._ends.get(number, -1)), _done(partition, positions.get(number, 0))
+            if end >= 0 and done is not None and partition.state is not State.ENDED:
+                self._metrics.set("lag_records", max(0, end - done), **of)
+            if partition.committed is not None:
+                self._metrics.set("next_offset", partition.committed, **of)
             if (last := partition.history.sequence_number) is not None:
-                following = last + 1
-                self._metrics.set("next_sequence_number", following, topic=self._topic, partition=number)
+                self._metrics.set("next_sequence_number", last + 1, **of)
         return self._metrics.snapshot()
+
+
+def _done(partition: Partition, position: int) -> int | None:
+    """Up to where a partition has nothing left to do; None: that is not known yet.
+
+    The client's position counts: the end of a topic may be made of transaction markers, which are never delivered.
+    """
+    if partition.delivered or partition.finished:
+        return partition.next_offset
+    if partition.state in (State.LOCATING, State.POSITIONING):
+        return partition.committed
+    return max(partition.position, position)
 
 
 def _version() -> str:

@@ -202,7 +202,7 @@ def test_the_ladder_is_told_counted_and_leads_to_another_source(caplog: pytest.L
     fields = [line.__dict__["fields"] for line in caplog.records if line.levelno == logging.ERROR]
     known = {"topic": "in", "partition": 4, "offset": 17, "why": "nobody knows"}
     assert fields == [{**known, "remedy": "seek"}, {**known, "remedy": "rejoin"}]
-    numbers = rig.member.telemetry.snapshot(rig.member.machine, {})
+    numbers = rig.member.telemetry.snapshot(rig.member.machine, {}, {})
     assert numbers["stuck_partitions_total", ("rejoin",)] == [1.0]
 
 
@@ -252,7 +252,7 @@ def test_a_mark_is_no_batch_in_the_metrics() -> None:
     rig = unmarked_rig()
     rig.sink.results = [m.TransactionEnded(m.Outcome.COMMITTED)]
     rig.member._step(1.0)
-    numbers = rig.member.telemetry.snapshot(rig.member.machine, {})
+    numbers = rig.member.telemetry.snapshot(rig.member.machine, {}, {})
     assert not any(numbers["batch_records", ()])
 
 

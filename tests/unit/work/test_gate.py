@@ -255,7 +255,7 @@ def test_what_is_counted_becomes_metrics() -> None:
         bury_all(shop, 1)
         shop.until_items(3)
         telemetry.measured(tally_of(shop))
-    found = telemetry.snapshot(Machine(Policy(), Random(0)), {})
+    found = telemetry.snapshot(Machine(Policy(), Random(0)), {}, {})
     counted = {key: numbers[0] for key, numbers in found.items() if key[0].startswith(("sequence_", "dead_"))}
     assert counted == {
         ("sequence_anomalies_total", ("gap",)): 1,
