@@ -6,6 +6,7 @@ nothing may be wrong, and on manifests that they broke.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -125,8 +126,11 @@ def _restricted(pipeline: Pipeline) -> Iterator[str]:
             held = container.get("securityContext", {})
             if held.get("allowPrivilegeEscalation") is not False or held.get("capabilities") != {"drop": ["ALL"]}:
                 yield f"restricted: {where}, {container['name']} keeps privileges"
-            if container["image"] == IMAGE and held.get("readOnlyRootFilesystem") is not True:
+            if held.get("readOnlyRootFilesystem") is not True:
                 yield f"read-only: {where}, {container['name']} may write"
+            data = {one["value"] for one in container.get("env", ()) if one["name"] == "KAFKA_LOG_DIRS"}
+            if not data <= {mount["mountPath"] for mount in container.get("volumeMounts", ())}:
+                yield f"data: {where} keeps it in {data}, and mounts no volume exactly there"
 
 
 def _resources(pipeline: Pipeline) -> Iterator[str]:
@@ -245,12 +249,29 @@ def _selectors(pipeline: Pipeline) -> Iterator[str]:
         wanted = manifest["spec"].get("podSelector", manifest["spec"].get("selector"))["matchLabels"].items()
         if not all(wanted <= t["metadata"]["labels"].items() for _, t in pipeline.consumers):
             yield f"selector: {manifest['kind']} does not select the consumers"
+        if manifest["kind"] == "NetworkPolicy" and "app.kubernetes.io/component" not in dict(wanted):
+            yield "selector: NetworkPolicy selects a backfill's pods and the live ones alike"
     for manifest in pipeline.kind("PodMonitor"):
         ends = [(end["port"], end["path"]) for end in manifest["spec"]["podMetricsEndpoints"]]
         if ends != [("http", "/metrics")]:
             yield f"metrics: Prometheus asks {ends}"
     if consumers and len(pipeline.kind("PodDisruptionBudget")) != 1:
         yield "budget: there is none"
+    alerts = " ".join(str(manifest["spec"]) for manifest in pipeline.kind("PrometheusRule"))
+    for pattern in re.findall(r'\bpod=~"([^"]+)"', alerts):
+        for manifest, _ in pipeline.consumers:
+            if not re.fullmatch(pattern, f"{manifest['metadata']['name']}-0"):
+                yield f"alerts: {pattern} does not match the pods of {manifest['metadata']['name']}"
+
+
+def _feed(pipeline: Pipeline) -> Iterator[str]:
+    """What a Job has fed before it fails must not be fed again: the Job fails with its pod."""
+    for job in (job for job in pipeline.kind("Job") if job["metadata"]["name"] == "feed"):
+        rules = job["spec"].get("podFailurePolicy", {}).get("rules", ())
+        reasons = {reason for rule in rules if rule["action"] == "FailJob" for reason in rule}
+        never = job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+        if not never or not {"onExitCodes", "onPodConditions"} <= reasons:
+            yield "feed: it begins again after a failure"
 
 
 def _network(pipeline: Pipeline) -> Iterator[str]:
@@ -353,5 +374,5 @@ def _strimzi(pipeline: Pipeline) -> Iterator[str]:
 
 _RULES: tuple[Callable[[Pipeline], Iterator[str]], ...] = (
     *(_restricted, _resources, _images, _process, _memory, _secret),
-    *(_selectors, _network, _rollout, _scaling, _strimzi),
+    *(_selectors, _feed, _network, _rollout, _scaling, _strimzi),
 )

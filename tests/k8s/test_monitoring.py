@@ -175,7 +175,7 @@ def ages(labels: str, young: str) -> dict[str, str]:
 def unready(pod: str, container: str = "consumer", phase: str = "Running") -> dict[str, str]:
     """What kube-state-metrics says of a pod that is not ready."""
     of = f'namespace="n", pod="{pod}"'
-    phases = {name: f'{int(name == phase)}x60' for name in ("Running", "Succeeded", "Failed")}
+    phases = {name: f"{int(name == phase)}x60" for name in ("Running", "Succeeded", "Failed")}
     return {
         f'kube_pod_status_ready{{{of}, condition="true"}}': "0x60",
         f'kube_pod_container_info{{{of}, container="{container}"}}': "1x60",
@@ -250,7 +250,9 @@ def test_an_alert(case: Case, tmp_path: Path) -> None:
         {"series": name if name.startswith("kube_") else PREFIX + name, "values": values}
         for name, values in case.series.items()
     ]
-    expected = [{"exp_labels": dict(re.findall(r'(\w+)="([\w-]+)"', case.fires)) | rule["labels"]}] if case.fires else []
+    expected = (
+        [{"exp_labels": dict(re.findall(r'(\w+)="([\w-]+)"', case.fires)) | rule["labels"]}] if case.fires else []
+    )
     asked = {"eval_time": "55m", "alertname": case.alert, "exp_alerts": expected}
     test = {"interval": "1m", "input_series": series, "alert_rule_test": [asked]}
     promtool("test", "rules", written(tmp_path, "test.yaml", {"rule_files": ["rules.yaml"], "tests": [test]}))

@@ -12,7 +12,7 @@ import yaml
 
 from consumer.settings import load_settings
 from tests.k8s.contract import IMAGE, LARGEST, NAME, UID, problems
-from tests.k8s.manifests import KUSTOMIZATIONS, ROOT, Manifest, of_kind, render, renderer
+from tests.k8s.manifests import KUSTOMIZATIONS, ROOT, Manifest, of_kind, pods, render, renderer
 
 NO_RENDERER = "neither kubectl nor kustomize is on PATH, and k8s/ is made of kustomizations: install one of them"
 rendered = pytest.mark.skipif(renderer() is None, reason=NO_RENDERER)
@@ -101,6 +101,11 @@ BROKEN: dict[str, tuple[str, Callable[[list[Manifest]], object]]] = {
         "selector",
         lambda m: one(m, "PodDisruptionBudget")["selector"]["matchLabels"].update(a="b"),
     ),
+    "a policy for all": (
+        "selector",
+        lambda m: one(m, "NetworkPolicy")["podSelector"]["matchLabels"].pop("app.kubernetes.io/component"),
+    ),
+    "alerts for other pods": ("alerts", lambda m: of_kind(m, "Deployment")[0]["metadata"].update(name="gas")),
     "a monitor for nobody": ("selector", lambda m: one(m, "PodMonitor")["selector"]["matchLabels"].update(a="b")),
     "a policy for nobody": ("selector", lambda m: one(m, "NetworkPolicy")["podSelector"]["matchLabels"].update(a="b")),
     "another path of metrics": ("metrics", lambda m: one(m, "PodMonitor")["podMetricsEndpoints"][0].update(path="/")),
@@ -161,6 +166,28 @@ def test_what_is_broken_is_found(what: str) -> None:
     assert any(problem.startswith(word) for problem in found), found
 
 
+BROKEN_DEV: dict[str, tuple[str, Callable[[list[Manifest]], object]]] = {
+    "a broker that may write": ("read-only", lambda m: broker(m)["securityContext"].pop("readOnlyRootFilesystem")),
+    "a volume above the data": ("data", lambda m: broker(m)["volumeMounts"][0].update(mountPath="/var/lib/kafka")),
+    "a feed that starts over": ("feed", lambda m: one(m, "Job")["template"]["spec"].update(restartPolicy="OnFailure")),
+    "a feed that is tried again": ("feed", lambda m: one(m, "Job").pop("podFailurePolicy")),
+}
+
+
+def broker(manifests: list[Manifest]) -> Any:
+    return one(manifests, "StatefulSet")["template"]["spec"]["containers"][0]
+
+
+@rendered
+@pytest.mark.parametrize("what", BROKEN_DEV)
+def test_what_is_broken_in_dev_is_found(what: str) -> None:
+    word, damage = BROKEN_DEV[what]
+    manifests = render("dev")
+    damage(manifests)
+    found = problems(manifests)
+    assert any(problem.startswith(word) for problem in found), found
+
+
 @rendered
 def test_a_changed_setting_is_a_rollout_and_an_unchanged_one_is_none() -> None:
     names = [
@@ -190,6 +217,10 @@ def test_the_backfill_shares_nothing_with_the_live_pipeline() -> None:
     for name in ("CONSUMER_GROUP_ID", "CONSUMER_OUTPUT_TOPIC", "CONSUMER_DLQ_TOPIC"):
         assert live[name] != backfill[name]
     assert live["CONSUMER_INPUT_TOPIC"] == backfill["CONSUMER_INPUT_TOPIC"]
+    policies = {name: one(render(name), "NetworkPolicy")["podSelector"]["matchLabels"] for name in ("base", "backfill")}
+    labels = {name: next(pods(render(name)))[1]["metadata"]["labels"] for name in policies}
+    selected = {(policy, of) for policy in policies for of in labels if policies[policy].items() <= labels[of].items()}
+    assert selected == {("base", "base"), ("backfill", "backfill")}
 
 
 def test_the_image_is_what_the_manifests_expect() -> None:
