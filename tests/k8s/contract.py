@@ -128,9 +128,6 @@ def _restricted(pipeline: Pipeline) -> Iterator[str]:
                 yield f"restricted: {where}, {container['name']} keeps privileges"
             if held.get("readOnlyRootFilesystem") is not True:
                 yield f"read-only: {where}, {container['name']} may write"
-            data = {one["value"] for one in container.get("env", ()) if one["name"] == "KAFKA_LOG_DIRS"}
-            if not data <= {mount["mountPath"] for mount in container.get("volumeMounts", ())}:
-                yield f"data: {where} keeps it in {data}, and mounts no volume exactly there"
 
 
 def _resources(pipeline: Pipeline) -> Iterator[str]:
@@ -142,6 +139,14 @@ def _resources(pipeline: Pipeline) -> Iterator[str]:
                 yield f"resources: {where} has no bounds, or unequal ones: {requests} {limits}"
             if "cpu" in limits:
                 yield f"resources: {where} is throttled"
+
+
+def _data(pipeline: Pipeline) -> Iterator[str]:
+    for manifest, template in pods(pipeline.manifests):
+        for container in containers(template):
+            data = {one["value"] for one in container.get("env", ()) if one["name"] == "KAFKA_LOG_DIRS"}
+            if not data <= {mount["mountPath"] for mount in container.get("volumeMounts", ())}:
+                yield f"data: {manifest['metadata']['name']} keeps it in {data}, and mounts no volume exactly there"
 
 
 def _images(pipeline: Pipeline) -> Iterator[str]:
@@ -249,14 +254,15 @@ def _selectors(pipeline: Pipeline) -> Iterator[str]:
         wanted = manifest["spec"].get("podSelector", manifest["spec"].get("selector"))["matchLabels"].items()
         if not all(wanted <= t["metadata"]["labels"].items() for _, t in pipeline.consumers):
             yield f"selector: {manifest['kind']} does not select the consumers"
-        if manifest["kind"] == "NetworkPolicy" and "app.kubernetes.io/component" not in dict(wanted):
-            yield "selector: NetworkPolicy selects a backfill's pods and the live ones alike"
     for manifest in pipeline.kind("PodMonitor"):
         ends = [(end["port"], end["path"]) for end in manifest["spec"]["podMetricsEndpoints"]]
         if ends != [("http", "/metrics")]:
             yield f"metrics: Prometheus asks {ends}"
     if consumers and len(pipeline.kind("PodDisruptionBudget")) != 1:
         yield "budget: there is none"
+
+
+def _alerts(pipeline: Pipeline) -> Iterator[str]:
     alerts = " ".join(str(manifest["spec"]) for manifest in pipeline.kind("PrometheusRule"))
     for pattern in re.findall(r'\bpod=~"([^"]+)"', alerts):
         for manifest, _ in pipeline.consumers:
@@ -276,6 +282,8 @@ def _feed(pipeline: Pipeline) -> Iterator[str]:
 
 def _network(pipeline: Pipeline) -> Iterator[str]:
     for policy in pipeline.kind("NetworkPolicy"):
+        if "app.kubernetes.io/component" not in policy["spec"]["podSelector"]["matchLabels"]:
+            yield "network: the policy holds for a backfill's pods and the live ones alike"
         open_ports = {p["port"] for rule in policy["spec"]["egress"] for p in rule["ports"]}
         for manifest, template in pipeline.consumers:
             settings = pipeline.settings(template)
@@ -373,6 +381,6 @@ def _strimzi(pipeline: Pipeline) -> Iterator[str]:
 
 
 _RULES: tuple[Callable[[Pipeline], Iterator[str]], ...] = (
-    *(_restricted, _resources, _images, _process, _memory, _secret),
-    *(_selectors, _feed, _network, _rollout, _scaling, _strimzi),
+    *(_restricted, _resources, _data, _images, _process, _memory, _secret),
+    *(_selectors, _alerts, _feed, _network, _rollout, _scaling, _strimzi),
 )

@@ -102,7 +102,7 @@ BROKEN: dict[str, tuple[str, Callable[[list[Manifest]], object]]] = {
         lambda m: one(m, "PodDisruptionBudget")["selector"]["matchLabels"].update(a="b"),
     ),
     "a policy for all": (
-        "selector",
+        "network",
         lambda m: one(m, "NetworkPolicy")["podSelector"]["matchLabels"].pop("app.kubernetes.io/component"),
     ),
     "alerts for other pods": ("alerts", lambda m: of_kind(m, "Deployment")[0]["metadata"].update(name="gas")),
