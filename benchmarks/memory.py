@@ -36,7 +36,7 @@ SETTLED_SHARE = 0.2
 
 
 def bound(largest_record: int, budget: int = 64 * MIB) -> int:
-    """What a member may have resident at most, in bytes; `budget` is CONSUMER_MEMORY__MAX_BYTES."""
+    """What a member may have resident at most, in bytes; the record's unpacked, `budget` CONSUMER_MEMORY__MAX_BYTES."""
     return 80_000_000 + budget + 3 * largest_record
 
 

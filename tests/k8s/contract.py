@@ -187,7 +187,7 @@ def _process(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _memory(pipeline: Pipeline) -> Iterator[str]:
-    """The limit holds what README's "Limits" promise for the largest record there can be."""
+    """The limit holds what README's "Limits" promise for the largest record, unpacked: no less than the topic takes."""
     for manifest, template in pipeline.consumers:
         where, settings = manifest["metadata"]["name"], pipeline.settings(template)
         largest = int(template["metadata"]["annotations"][LARGEST])

@@ -243,7 +243,10 @@ def test_a_pod_that_is_deleted_ends_by_itself_within_its_grace(pipeline: Pipelin
 
 @pytest.mark.slow
 def test_a_checkpoint_that_takes_all_memory(pipeline: Pipeline, outputs: Outputs, say: Say) -> None:
-    """The memory killer of the pod's limit; the checkpoint becomes a dead letter, its neighbours go through."""
+    """The memory killer of the pod's limit; the checkpoint becomes a dead letter, its neighbours go through.
+
+    With cgroup v1 it takes the member; with cgroup v2 the container, which the kubelet starts again, ever later.
+    """
     code = (
         "from consumer.workers import SummaryWorker\n"
         "class Hungry(SummaryWorker):\n"
@@ -270,7 +273,10 @@ def test_a_checkpoint_that_takes_all_memory(pipeline: Pipeline, outputs: Outputs
     assert [letter.header("__connect.errors.exception.class.name") for letter in letters] == [
         "consumer.errors.ProcessKilled"
     ]
-    say("a checkpoint that takes all memory: 1 dead letter (ProcessKilled) after the memory killer's fifth visit")
+    say(
+        "a checkpoint that takes all memory: 1 dead letter (ProcessKilled) after the memory killer's fifth visit, "
+        "to a member with cgroup v1, to a whole container with v2"
+    )
 
 
 def test_the_backfill_runs_to_its_end(pipeline: Pipeline, say: Say) -> None:

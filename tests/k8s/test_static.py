@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from consumer.settings import load_settings
-from tests.k8s.contract import IMAGE, LARGEST, NAME, UID, problems
+from tests.k8s.contract import IMAGE, KUBERNETES, LARGEST, NAME, UID, problems
 from tests.k8s.manifests import KUSTOMIZATIONS, ROOT, Manifest, of_kind, pods, render, renderer
 
 NO_RENDERER = "neither kubectl nor kustomize is on PATH, and k8s/ is made of kustomizations: install one of them"
@@ -209,6 +213,48 @@ def test_members_of_the_stateful_set_are_static_and_named_by_ordinal() -> None:
     manifests = render("static-membership")
     assert not of_kind(manifests, "Deployment", "ScaledObject")
     assert settings(manifests)["CONSUMER_STATIC_MEMBERSHIP"] == "true"
+
+
+@rendered
+@pytest.mark.parametrize("name", ["prod", "everything"])
+def test_the_runbook_resumes_with_what_the_pipelines_pods_have(name: str, tmp_path: Path) -> None:
+    """Its own lines are run, with a kubectl that knows the Deployment and says what it is told to make."""
+    [block] = re.findall(r"```sh\n(alone\(\).*?)```", (ROOT / "docs/runbook.md").read_text(), re.DOTALL)
+    manifests = render(name)
+    there = {**pod(manifests), "restartPolicy": "Always"}  # as an API server has it
+    (tmp_path / "spec").write_text(json.dumps(there, separators=(",", ":")))
+    stub = (
+        "kubectl() {\n"
+        '  case " $* " in\n'
+        f'    *" get deployment "*) cat "{tmp_path}/spec" ;;\n'
+        '    *" run "*) echo "${@: -1}" ;;\n'
+        '    *) echo "$3" "${@: -1}" >&2 ;;\n'
+        "  esac\n"
+        "}\n"
+    )
+    done = subprocess.run(["bash", "-euc", stub + block], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == ["scale --replicas=0", "scale --replicas=2"]
+    option, _, override = done.stdout.partition("=")
+    assert option == "--overrides"
+    made = json.loads(override)
+    kubernetes_validate.validate({**made, "kind": "Pod", "metadata": {"name": "alone"}}, KUBERNETES[0], strict=True)
+    made = made["spec"]
+    [container] = made["containers"]
+    assert container["args"] == ["dlq", "resume"]
+    assert made["restartPolicy"] == "Never"
+    assert {"name": container["name"], "image": container["image"], "envFrom": container["envFrom"]} == {
+        field: consumer(manifests)[field] for field in ("name", "image", "envFrom")
+    }
+    assert made["securityContext"] == there["securityContext"]
+    assert [volume["name"] for volume in made["volumes"]] == [volume["name"] for volume in there["volumes"]]
+
+
+@rendered
+def test_the_monitoring_takes_the_label_that_an_operator_selects_by() -> None:
+    made = of_kind(render("everything"), "PodMonitor", "PrometheusRule")
+    assert [manifest["metadata"]["labels"].get("release") for manifest in made] == ["kube-prometheus-stack"] * 2
+    shown = (ROOT / "docs/kubernetes.md").read_text()
+    assert shown.count("{op: add, path: /metadata/labels/release, value: kube-prometheus-stack}") == 1
 
 
 @rendered
