@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.request import urlopen
 
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
+from prometheus_client.parser import text_string_to_metric_families
 
+from consumer.metrics import PREFIX
 from tests.brokers.find import Broker
 from tests.brokers.settings import free_port
 from tests.brokers.topics import TopicFactory
 from tests.kafka import commands
-from tests.kafka.commands import probe
+from tests.kafka.commands import probe, small
 from tests.kafka.conftest import PipelineFactory
 from tests.kafka.pipelines import PARTITIONS, eventually
 
@@ -29,6 +33,32 @@ def test_a_member_without_a_partition_is_ready(broker: Broker, topics: TopicFact
         pipeline.feed(range(5), partitions=1)
         run.wait_until(lambda: len(pipeline.numbers()) == 5, "done")
         assert probe(port, "readyz") == (True, {"reasons": []})
+        assert run.stop().code == 0
+
+
+def test_lag_ends_at_the_end_and_the_committed_offset_is_told(broker: Broker, topics: TopicFactory) -> None:
+    """Behind the last record lies the marker of its transaction, which nobody delivers nor needs to."""
+    port = free_port()
+    pipeline = commands.Pipeline(broker, topics(input=1), http__port=port)
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": pipeline.names.group})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for number in range(5):
+        producer.produce(pipeline.names.input, small(number), str(number), 0)
+    producer.commit_transaction(30)
+
+    def told() -> dict[str, float]:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+        of = {"group": pipeline.names.group, "topic": pipeline.names.input, "partition": "0"}
+        samples = [sample for family in families for sample in family.samples if sample.labels == of]
+        return {sample.name.removeprefix(PREFIX): sample.value for sample in samples}
+
+    with pipeline.running() as run:
+        run.wait_for('"partitions assigned"')
+        run.wait_until(
+            lambda: told() == {"lag_records": 0, "next_offset": 5, "next_sequence_number": 5}, "all is told to be done"
+        )
         assert run.stop().code == 0
 
 
