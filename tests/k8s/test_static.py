@@ -14,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from consumer.errors import ExitCode
 from consumer.settings import load_settings
 from tests.k8s.contract import IMAGE, KUBERNETES, LARGEST, NAME, UID, problems
 from tests.k8s.manifests import KUSTOMIZATIONS, ROOT, Manifest, of_kind, pods, render, renderer
@@ -258,6 +259,16 @@ def test_the_monitoring_takes_the_label_that_an_operator_selects_by() -> None:
 
 
 @rendered
+def test_the_backfill_is_not_complete_before_its_end() -> None:
+    [job] = of_kind(render("backfill"), "Job")
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["run", "--until-caught-up", "--fail-when-stopped"]
+    [final] = [
+        rule["onExitCodes"]["values"] for rule in job["spec"]["podFailurePolicy"]["rules"] if "onExitCodes" in rule
+    ]
+    assert set(final) == {ExitCode.POLICY, ExitCode.FENCED}, "brokers that are silent at the start end with 2"
+
+
 def test_the_backfill_shares_nothing_with_the_live_pipeline() -> None:
     live, backfill = settings(render("base")), settings(render("backfill"))
     for name in ("CONSUMER_GROUP_ID", "CONSUMER_OUTPUT_TOPIC", "CONSUMER_DLQ_TOPIC"):
