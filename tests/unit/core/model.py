@@ -142,9 +142,9 @@ class World:
 
     # ------------------------------------------------------------------------------------------------- events
 
-    def handle(self, event: m.Event) -> list[m.Command]:
+    def handle(self, *events: m.Event) -> list[m.Command]:
         """Feed the machine and carry out what it wants, as the poll thread does."""
-        commands = self.machine.handle(event, self.now)
+        commands = self.machine.handle_all(events, self.now)
         self.log += commands
         for command in commands:
             self._do(command)
@@ -293,15 +293,16 @@ class World:
     def poll(self, most: int = 3, *, more: bool = False) -> None:
         if not self.machine.holding:
             chunks = [chunk for chunk in self.fetched(most) if not self.fetch[chunk.partition].seek]
-            self.handle(m.Records(chunks, more))
-            self._ends()
+            self.handle(m.Records(chunks, more), *self._ends())
 
-    def _ends(self) -> None:
+    def _ends(self) -> list[m.Event]:
+        ends: list[m.Event] = []
         for number, fetch in list(self.fetch.items()):
             if self.policy.limits.bounded and not fetch.paused and fetch.position is not None:
                 log = self.logs[number]
                 if fetch.position >= (log.records[-1].at + 1 if log.records else 0):
-                    self.handle(m.EndReached(number, log.end))
+                    ends.append(m.EndReached(number, log.end))
+        return ends
 
     def revoke(self, numbers: Sequence[int], *, turns: int = 0, others: int = 0) -> None:
         """Inside one call of poll: `others` records of other partitions were taken before, and come after it."""
@@ -357,10 +358,11 @@ class World:
         self.bench.work_all()
 
     def reports(self, count: int | None = None) -> None:
-        """The poll thread takes in what the work thread reported."""
-        for _ in range(len(self.outbox) if count is None else min(count, len(self.outbox))):
-            if not self.finished:
-                self.handle(self.outbox.popleft())
+        """The poll thread takes in what the work thread reported, all at once as it does."""
+        count = len(self.outbox) if count is None else min(count, len(self.outbox))
+        events = [self.outbox.popleft() for _ in range(count)]
+        if events and not self.finished:
+            self.handle(*events)
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
