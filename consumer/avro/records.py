@@ -72,7 +72,7 @@ def _values(message: Any, name: str) -> Mapping[str, Any]:
         return msgspec.structs.asdict(message)
     if isinstance(message, Mapping):
         return message
-    if dataclasses.is_dataclass(message):
+    if dataclasses.is_dataclass(message) and not isinstance(message, type):
         return {field.name: getattr(message, field.name) for field in dataclasses.fields(message)}
     raise Refused(f"{shown(message)} where the schema says record {name}")
 
@@ -96,6 +96,8 @@ def union(branches: list[Node]) -> Node:
     float only where no branch for ints takes it, and a float is rounded only where there is no `double`.
     """
     indexes = {branch.name: varint(index) for index, branch in enumerate(branches)}
+    if len(indexes) < len(branches):
+        raise ValueError(f"a union with two branches of one type, among {', '.join(indexes)}: a value fits both")
     chosen: dict[type, list[Node]] = {}
 
     def fitting(value_type: type) -> list[Node]:

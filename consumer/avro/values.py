@@ -173,7 +173,7 @@ def enum(name: str, symbols: list[str]) -> Node:
 
     def encode(value: Any) -> bytes:
         symbol = value.value if isinstance(value, Enum) else value
-        if symbol not in encoded:
+        if not isinstance(symbol, str) or symbol not in encoded:
             raise Refused(f"a {type(value).__name__} that is no symbol of enum {name}")
         return encoded[symbol]
 

@@ -62,6 +62,37 @@ def test_every_value_comes_back_as_it_was(data: st.DataObject) -> None:
     assert pformat(read) == pformat((9, value))  # as text: a NaN equals no NaN
 
 
+EDGES = [
+    sign * (1 << bits) + more for bits in (6, 13, 20, 27, 30, 34, 41, 55, 62) for sign in (1, -1) for more in (-1, 0, 1)
+]
+LENGTHS = [0, 63, 64, 8191, 8192]
+
+
+@pytest.mark.parametrize("schema", ["long", ["null", "long"], ["long", "null"], "int", ["null", "int"]])
+def test_ints_around_the_bounds_of_each_group_of_bits(schema: Any) -> None:
+    """The writer that is compiled has a case of its own for every two groups of seven."""
+    parsed = fastavro.parse_schema(record(schema))
+    for value in EDGES:
+        if "int" not in schema or abs(value) < 1 << 31:
+            expected = io.BytesIO()
+            fastavro.schemaless_writer(expected, parsed, {"f": value})
+            assert body(record(schema), {"f": value}) == expected.getvalue(), value
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("schema", ["string", ["null", "string"], ["string", "null"]])
+def test_texts_around_the_bounds_of_each_length(schema: Any) -> None:
+    parsed = fastavro.parse_schema(record(schema))
+    for letter in ("a", "\x00", "\x7f", "\x80", "ä", "\U0001f600"):
+        for value in [kind(letter * length) for length in LENGTHS for kind in (str, Text)]:
+            expected = io.BytesIO()
+            fastavro.schemaless_writer(expected, parsed, {"f": value})
+            assert body(record(schema), {"f": value}) == expected.getvalue(), (letter, len(value))
+
+
 INT_MAX, LONG_MAX = (1 << 31) - 1, (1 << 63) - 1
 LONE = "a\ud800"
 ENUM = {"type": "enum", "name": "E", "symbols": ["A", "B"]}
@@ -73,6 +104,20 @@ UUID = {"type": "string", "logicalType": "uuid"}
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}
 NAIVE = datetime.datetime(2026, 1, 2, 3, 4, 5)
 AWARE = NAIVE.replace(tzinfo=datetime.UTC)
+
+
+class Colour(enum.Enum):
+    RED = "A"
+    MIXED = ["A"]  # noqa: RUF012 - has no hash
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+@dataclasses.dataclass
+class WithDefaults:
+    n: int = 1
 
 
 @pytest.mark.parametrize(
@@ -108,6 +153,7 @@ AWARE = NAIVE.replace(tzinfo=datetime.UTC)
         ("bytes", [97]),
         (ENUM, "C"),
         (ENUM, 0),
+        (ENUM, Colour.MIXED),
         (FIXED, b"abc"),
         (FIXED, "ab"),
         ({"type": "array", "items": "long"}, "12"),
@@ -121,6 +167,7 @@ AWARE = NAIVE.replace(tzinfo=datetime.UTC)
         (["null", INNER], {"n": 1, "m": 2}),
         (INNER, None),
         (INNER, [("n", 1)]),
+        (INNER, WithDefaults),
         (MILLIS, NAIVE),
         (MILLIS, AWARE.replace(microsecond=1)),
         (MILLIS, LONG_MAX),
@@ -137,14 +184,6 @@ AWARE = NAIVE.replace(tzinfo=datetime.UTC)
 def test_what_the_schema_would_change_is_refused(schema: Any, value: Any) -> None:
     with pytest.raises(SchemaViolation, match=r"^field `f`: .* \(schema R, id 7\); make the worker return"):
         encode(record(schema), {"f": value})
-
-
-class Colour(enum.Enum):
-    RED = "A"
-
-
-class Number(enum.IntEnum):
-    ONE = 1
 
 
 @pytest.mark.parametrize(
@@ -272,6 +311,8 @@ EMPTY = {"type": "record", "name": "Empty", "fields": [{"name": "n", "type": "nu
         ({"type": "array", "items": "null"}, "items take no bytes"),
         ({"type": "array", "items": EMPTY}, "items take no bytes"),
         (17, "17"),
+        (record(["bytes", DECIMAL]), "two branches of one type"),
+        (record(["null", "string", UUID]), "two branches of one type"),
     ],
 )
 def test_invalid_schema_is_a_configuration_error(schema: Any, reason: str) -> None:
