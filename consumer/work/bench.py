@@ -2,7 +2,8 @@
 
 It starts what may start, up to `max_in_flight` at once, and releases results in input order. A plain `def` worker
 at `max_in_flight` 1 runs inline, without a task or a thread of its own; anything else runs on this thread's event
-loop or on a pool of threads. Reports leave in chunks: after 64 records or 5 ms of one partition.
+loop or on a pool of threads. Reports leave in chunks, after a turn of one partition: of 64 records, 5 ms, or until
+something is posted, which comes next.
 """
 
 from __future__ import annotations
@@ -225,11 +226,10 @@ class Bench:
                     break
             if slot is not None:  # to the end of the line: none may take every place that becomes free
                 self.lanes[lane.number] = self.lanes.pop(lane.number)
-            goes_on = lane.startable() and self._running < self.job.max_in_flight
-            if not goes_on or lane.processed >= REPORT_RECORDS or started - lane.reported > REPORT_SECONDS:
-                self._report(lane)
-                lane.reported = started
-            more = more or goes_on
+            self._report(lane)  # before another call, which may take however long
+            if slot is not None and self._inbox:
+                return True  # commands first: a drain would have to wait for a call of every other lane
+            more = more or (lane.startable() and self._running < self.job.max_in_flight)
         return more or bool(self._inbox)
 
     def _begin(self, lane: Lane, slot: Slot) -> bool:

@@ -122,8 +122,6 @@ class Lane:
     items: list[Item] = field(default_factory=list)
     processed: int = 0
     freed_bytes: int = 0
-    reported: float = 0.0
-    """When last, by the clock of whoever reports."""
 
     def submit(self, chunk: Chunk) -> None:
         """Queue what was fetched."""
