@@ -50,7 +50,7 @@ from consumer.telemetry import Telemetry
 from consumer.work.bench import Bench
 from consumer.work.job import Job
 from consumer.work.publish import DeadLetters, Publisher, Target
-from consumer.work.report import Broken, Closed, Opened, Woken
+from consumer.work.report import Broken, Closed, Measured, Opened, Woken
 from consumer.worker import Context, Worker
 
 log = logs.get_logger("consumer.process")
@@ -197,17 +197,15 @@ class MemberProcess:
         return schema_id
 
     def _await_open(self, outbox: SimpleQueue[Any]) -> None:
-        while True:
+        answer: Any = None
+        while not isinstance(answer, Opened):
+            if isinstance(answer, Broken):
+                raise answer.error
             try:
                 answer = outbox.get(timeout=0.1)
             except Empty:
                 if self._stopping():
                     raise StopIteration from None
-                continue
-            if isinstance(answer, Broken):
-                raise answer.error
-            if isinstance(answer, Opened):
-                return
 
     def _policy(self, reducer: Any) -> Policy:
         settings = self._settings
@@ -282,7 +280,7 @@ class MemberProcess:
         finally:
             sink.discard()
         bench.post([None])
-        self._await_closed(outbox)
+        self._await_closed(outbox, telemetry)
         self._reported = 0.0
         self._report(member)  # while there still are partitions: closing gives them back
         leave(source.close, min(LEAVE_SECONDS, self._left(0.1)))
@@ -326,11 +324,14 @@ class MemberProcess:
             f"the transaction coordinator at {servers} (CONSUMER_KAFKA__BOOTSTRAP_SERVERS)",
         )
 
-    def _await_closed(self, outbox: SimpleQueue[Any]) -> None:
+    def _await_closed(self, outbox: SimpleQueue[Any], telemetry: Telemetry) -> None:
         """Let `close` of the worker and reducer run, within what is left of the time to stop."""
+        report = None
         try:
-            while not isinstance(outbox.get(timeout=self._left(CLOSE_MARGIN_SECONDS)), (Closed, Broken)):
-                pass
+            while not isinstance(report, (Closed, Broken)):
+                report = outbox.get(timeout=self._left(CLOSE_MARGIN_SECONDS))
+                if isinstance(report, (Measured, Closed)):  # the last second counts as well
+                    telemetry.measured(report.tally)
         except Empty:
             log.warning("the worker did not close in time")
 

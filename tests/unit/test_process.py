@@ -7,8 +7,9 @@ import signal
 import threading
 import time
 from multiprocessing import Pipe
+from queue import SimpleQueue
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +18,8 @@ from consumer.kafka.source import Source
 from consumer.process import MemberProcess, _tell
 from consumer.protocol import Spec
 from consumer.settings import Settings
+from consumer.telemetry import Telemetry
+from consumer.work.report import Closed, Measured, Tally, Woken
 
 
 def test_a_supervisor_that_does_not_read_is_not_waited_for() -> None:
@@ -79,3 +82,17 @@ def test_a_stop_is_heard_while_the_group_is_left_to_join_it_again(monkeypatch: p
     thread.join()
     assert [type(event) for event in heard] == [Stop]
     assert len(timers) == 1
+
+
+def test_what_the_work_thread_counted_last_is_counted() -> None:
+    """A bounded run may be over before the first measurement; other pools of the process go on and are scraped."""
+    _, theirs = Pipe()
+    process = MemberProcess(Spec(0, Settings(), "a:B", None, None), theirs)
+    outbox: SimpleQueue[Any] = SimpleQueue()
+    for report in (Woken(), Measured(Tally()), Closed(Tally())):
+        if not isinstance(report, Woken):
+            report.tally.dead_letters["DecodeError"] += 5
+        outbox.put(report)
+    telemetry = Telemetry("in", 0)
+    process._await_closed(outbox, telemetry)
+    assert telemetry._metrics.snapshot()["dead_letters_total", ("DecodeError",)] == [10]
