@@ -73,9 +73,14 @@ class Publisher:
         key, chosen = source.key, False
         if type(message) is Output:
             if message.key is not None:
-                key, chosen = _bytes(message.key), True
-            for name, value in (message.headers or {}).items():
-                headers.append((name, _bytes(value)))
+                key, chosen = _bytes(message.key, "the key"), True
+            given: Mapping[Any, Any] = message.headers or {}  # by a user, who may not check types
+            for name, value in given.items():
+                if not isinstance(name, str) or b"\0" in _bytes(name, "the name"):
+                    raise SchemaViolation(f"the name of a header of Output is no str, or has a NUL: {ascii(name)[:80]}")
+                if value is not None:  # a null header
+                    value = _bytes(value, f"header {ascii(name)[:80]}")  # noqa: PLW2901
+                headers.append((name, value))
             message = message.message
         target = self.by_type.get(type(message), self.default) if self.by_type else self.default
         if target is None:
@@ -166,5 +171,17 @@ def described(error: BaseException | str) -> str:
     return (error if isinstance(error, str) else f"{type(error).__name__}: {text_of(error)}")[:500]
 
 
-def _bytes(value: bytes | str) -> bytes:
-    return value.encode() if isinstance(value, str) else value
+def _bytes(value: Any, what: str) -> bytes:
+    """The bytes of a key, or of a header's name or value.
+
+    Nothing else reaches the client: it takes bytes and text alone, and raises on the poll thread, which ends the
+    member; a name with a lone surrogate crashes the process (confluent-kafka 2.16.1, measured).
+    """
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise SchemaViolation(f"{what} of Output is a {type(value).__name__}: give it as str or bytes")
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise SchemaViolation(f"{what} of Output has a lone surrogate, which UTF-8 has no bytes for") from None

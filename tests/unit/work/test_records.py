@@ -86,6 +86,36 @@ def test_chosen_headers_leave_key_and_partition() -> None:
     assert (out.key, out.partition) == (b"key", 3)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "named"),
+    [
+        ({"key": 5}, "the key of Output is a int"),
+        ({"key": bytearray(b"k")}, "the key of Output is a bytearray"),
+        ({"key": memoryview(b"k")}, "the key of Output is a memoryview"),
+        ({"key": ["k"]}, "the key of Output is a list"),
+        ({"key": "\ud800"}, "the key of Output has a lone surrogate"),
+        ({"headers": {"x": ["1"]}}, "header 'x' of Output is a list"),
+        ({"headers": {"x": 0}}, "header 'x' of Output is a int"),
+        ({"headers": {"x": bytearray(b"1")}}, "header 'x' of Output is a bytearray"),
+        ({"headers": {"x": "\ud800"}}, "header 'x' of Output has a lone surrogate"),
+        ({"headers": {"\ud800": b"1"}}, "the name of Output has a lone surrogate"),
+        ({"headers": {"x\0y": b"1"}}, "no str, or has a NUL"),
+        ({"headers": {("x",): b"1"}}, "no str, or has a NUL"),
+        ({"headers": {1: b"1"}}, "no str, or has a NUL"),
+    ],
+)
+def test_a_key_or_header_that_the_client_does_not_take_fails_its_checkpoint_alone(chosen: Any, named: str) -> None:
+    """On the poll thread it would end the member, or crash it, and all its partitions with it."""
+    with Shop(Script(_0=[Output("a", **chosen)])) as shop:
+        shop.submit(range(2))
+        failed = shop.until(m.Failed)
+        assert failed.kind is m.FailureKind.PERMANENT
+        assert named in failed.error
+        shop.post(m.DeadLetter(0, 1, failed.offset, 1))
+        items = shop.until_items(2)
+    assert [item.dead for item in items] == [True, False]
+
+
 def test_traceparent_is_carried_over_and_nothing_else() -> None:
     found = [("traceparent", b"00-1-2-01"), ("secret", b"x")]
     with Shop(Script(_0=[["a", "b"]])) as shop:
