@@ -10,13 +10,13 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from consumer.errors import ConfigError
 from consumer.kafka.client_log import ClientLog
 from consumer.settings import Settings
 
-__all__ = ["admin_conf", "consumer_conf", "feeder_conf", "make_client", "producer_conf", "reader_conf"]
+__all__ = ["admin_conf", "consumer_conf", "feeder_conf", "make_client", "producer_conf", "reader_conf", "unneeded"]
 
 Client = TypeVar("Client")
 Conf = dict[str, Any]
@@ -96,6 +96,14 @@ def reader_conf(settings: Settings) -> Conf:
         "allow.auto.create.topics": False,
         "enable.partition.eof": True,
     }
+
+
+def unneeded(error: KafkaError) -> bool:
+    """Whether what failed a client of `reader_conf` is nothing it needs: librdkafka looks for its group's coordinator.
+
+    A principal with the right to read a topic has none to that group.
+    """
+    return error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
 
 
 def producer_conf(settings: Settings, *, member: int, transactional: bool) -> Conf:

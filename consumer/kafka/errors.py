@@ -155,7 +155,7 @@ def remedy(step: Step, error: KafkaError) -> str:
     needs = {
         KafkaError.TOPIC_AUTHORIZATION_FAILED: "Write on the output and dead-letter topics",
         KafkaError.GROUP_AUTHORIZATION_FAILED: "Read on the group",
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Write and Describe on the transactional id prefix <group>-",
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Write on the transactional id prefix <group>-",
         KafkaError.CLUSTER_AUTHORIZATION_FAILED: "IdempotentWrite on the cluster",
     }
     need = needs.get(error.code(), "the missing operation")

@@ -93,7 +93,7 @@ class Preflight:
         """Partitions, size limits and ids of these topics.
 
         Raises:
-            ConfigError: a topic was missing for 5 s.
+            ConfigError: a topic was missing for 5 s, or this principal may not know of it.
         """
         wanted = sorted(set(names))
         found = self._partitions(wanted)
@@ -109,6 +109,9 @@ class Preflight:
             missing = [name for name in wanted if name not in metadata.topics or metadata.topics[name].error]
             if not missing:
                 return {name: len(metadata.topics[name].partitions) for name in wanted}
+            # To whom lists all topics, one without a right to it is not there: only who asks for it by name is told.
+            if denied := [name for name in missing if self._ask(partial(self._denied, name))]:
+                raise ConfigError("; ".join(map(self._not_allowed, denied)))
             missing_since = missing_since or time.monotonic()
             if time.monotonic() - missing_since >= MISSING_SECONDS:
                 raise ConfigError(self._missing(missing))
@@ -126,15 +129,28 @@ class Preflight:
                     raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE, f"{name}/{number} has no leader"))
         return metadata
 
+    def _denied(self, name: str) -> bool:
+        error = self.admin.list_topics(name, timeout=1.0).topics[name].error
+        return error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+
+    def _not_allowed(self, name: str) -> str:
+        right = "Read" if name == self._settings.input_topic else "Write"
+        return (
+            f"topic {self._named(name)} is not authorised: grant this principal {right} on it, or correct the setting"
+        )
+
     def _missing(self, missing: Sequence[str]) -> str:
+        listed = ", ".join(map(self._named, missing))
+        return f"missing on {self._settings.kafka.bootstrap_servers}: topic {listed}: create it, or correct the setting"
+
+    def _named(self, name: str) -> str:
         settings = self._settings
         names = {
             settings.input_topic: "CONSUMER_INPUT_TOPIC",
             settings.output_topic: "CONSUMER_OUTPUT_TOPIC",
             settings.dlq_topic: "CONSUMER_DLQ_TOPIC",
         }
-        listed = ", ".join(f"{name} ({names.get(name, 'Worker.outputs')})" for name in missing)
-        return f"missing on {settings.kafka.bootstrap_servers}: topic {listed}: create it, or correct the setting"
+        return f"{name} ({names.get(name, 'Worker.outputs')})"
 
     def _limits(self, names: Sequence[str]) -> dict[str, int]:
         limits = {}
@@ -145,6 +161,7 @@ class Preflight:
                 log.info(
                     "the topic's max.message.bytes cannot be read, the default is assumed",
                     topic=name,
+                    needs="DescribeConfigs on the topic",
                     error=str(error),
                 )
         return limits
@@ -330,8 +347,7 @@ class Preflight:
             case KafkaError.GROUP_AUTHORIZATION_FAILED:
                 wrong = f"group {self._settings.group_id} is not authorised: grant this principal Read on the group"
             case KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                topic = self._settings.input_topic
-                wrong = f"topic {topic} is not authorised: grant this principal Read and Describe on it"
+                wrong = self._not_allowed(self._settings.input_topic)
             case _:
                 return _passing(error)
         raise ConfigError(wrong) from None

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumer.errors import ConfigError, Stop
-from consumer.kafka.conf import make_client, reader_conf
+from consumer.kafka.conf import make_client, reader_conf, unneeded
 from consumer.kafka.topics import Topic
 from consumer.records import Record
 from consumer.settings import Settings
@@ -120,9 +120,9 @@ class TopicReader:
 
     def _refuse(self, error: KafkaError, partition: int, offset: int) -> None:
         name, setting, _ = self._topic
-        if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             raise ConfigError(f"{setting}: no right to read topic {name}: allow this user to read it")
-        if error.retriable():
+        if error.retriable() or unneeded(error):
             return
         place = f"{name}/{partition}" + (f"/{offset}" if offset >= 0 else "")
         raise Stop(f"{place} cannot be read: {error.str()}; start again, further on if need be")

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumer.checkpoint import CheckpointHeader, Position, decoder_for
 from consumer.errors import ConfigError, DecodeError
-from consumer.kafka.conf import make_client, reader_conf
+from consumer.kafka.conf import make_client, reader_conf, unneeded
 from consumer.partitioning import Partitioning
 from consumer.settings import Settings
 
@@ -93,6 +93,8 @@ class _Search:
             if error is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
                     return None
+                if unneeded(error):
+                    continue
                 raise KafkaException(error)
             offset = message.offset() or 0
             if offset >= end:

@@ -149,7 +149,8 @@ class Source:
     def _judge(self, error: KafkaError, where: str) -> None:
         code = cause(error)
         if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
-            raise ConfigError(f"{where}: {error.str()}: grant this principal Read on the input topic and on the group")
+            what = "input topic" if code == KafkaError.TOPIC_AUTHORIZATION_FAILED else "group"
+            raise ConfigError(f"{where}: {error.str()}: grant this principal Read on the {what}")
         if code in (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION):
             raise UnsupportedProtocol(error.str())
         if code == KafkaError.UNRELEASED_INSTANCE_ID:

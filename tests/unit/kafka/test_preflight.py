@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from consumer import patience
+from consumer.errors import ConfigError
 from consumer.kafka import preflight as module
 from consumer.kafka import search
 from consumer.kafka.preflight import DEFAULT_MAX_BYTES, Preflight
@@ -63,6 +64,21 @@ def test_a_limit_that_is_not_told_at_once_is_asked_for_again(monkeypatch: pytest
 
 def test_the_default_is_assumed_where_the_limit_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert limit_of(monkeypatch, KafkaError.TOPIC_AUTHORIZATION_FAILED) == DEFAULT_MAX_BYTES
+
+
+@pytest.mark.parametrize(("name", "right"), [("in", "Read"), ("elsewhere", "Write")])
+def test_a_topic_that_is_hidden_from_this_principal_is_not_called_missing(
+    monkeypatch: pytest.MonkeyPatch, name: str, right: str
+) -> None:
+    preflight = asking(monkeypatch)
+
+    def list_topics(topic: str | None = None, *, timeout: float) -> Any:
+        hidden = SimpleNamespace(error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+        return SimpleNamespace(topics={topic: hidden} if topic else {})
+
+    monkeypatch.setattr(preflight.admin, "list_topics", list_topics)
+    with pytest.raises(ConfigError, match=rf"topic {name} \(.*grant this principal {right} on it"):
+        preflight.topics([name])
 
 
 def test_the_start_of_a_group_is_written_again_until_there_is_a_coordinator(monkeypatch: pytest.MonkeyPatch) -> None:
