@@ -17,6 +17,8 @@ from benchmarks.memory import bound
 from consumer.errors import ConfigError
 from consumer.settings import Settings, load_settings
 from tests.k8s.manifests import ROOT, Manifest, containers, of_kind, pods
+from tests.k8s.strimzi import RULES as STRIMZI_RULES
+from tests.k8s.strimzi import malformed
 
 __all__ = ["IMAGE", "KUBERNETES", "LARGEST", "NAME", "UID", "problems", "quantity"]
 
@@ -99,6 +101,7 @@ def quantity(text: str) -> int:
 def _schemas(pipeline: Pipeline) -> Iterator[str]:
     for manifest in pipeline.manifests:
         if manifest["kind"] in CUSTOM:
+            yield from malformed(manifest)
             continue
         for version in KUBERNETES:
             try:
@@ -244,7 +247,7 @@ def _selectors(pipeline: Pipeline) -> Iterator[str]:
     others = [t["metadata"]["labels"] for m, t in pods(pipeline.manifests) if t["metadata"]["labels"] not in consumers]
     for manifest in pipeline.kind("Deployment", "StatefulSet", "PodDisruptionBudget"):
         wanted = manifest["spec"]["selector"]["matchLabels"].items()
-        if wanted <= {("app.kubernetes.io/name", "kafka")}:
+        if wanted & {("app.kubernetes.io/name", "kafka"), ("app.kubernetes.io/component", "operator")}:
             continue
         if not all(wanted <= labels.items() for labels in consumers):
             yield f"selector: {manifest['kind']} does not select the consumers"
@@ -341,46 +344,7 @@ def _scaling(pipeline: Pipeline) -> Iterator[str]:
             yield f"scaling: {settings.kafka.bootstrap_servers} is no name in KEDA's namespace"
 
 
-def _strimzi(pipeline: Pipeline) -> Iterator[str]:
-    if not pipeline.kind("KafkaTopic"):
-        return
-    [(_, template)] = pipeline.consumers
-    settings = pipeline.settings(template)
-    topics = {topic["metadata"]["name"]: topic["spec"] for topic in pipeline.kind("KafkaTopic")}
-    if topics.keys() != {settings.input_topic, settings.output_topic, settings.dlq_topic}:
-        yield f"topics: {sorted(topics)} are made"
-        return
-    if len({spec["partitions"] for spec in topics.values()}) != 1:
-        yield "topics: not all have the same partitions"
-    sizes = [topics[name]["config"]["max.message.bytes"] for name in (settings.input_topic, settings.dlq_topic)]
-    if sizes[1] <= sizes[0]:
-        yield "topics: the largest record is no dead letter"
-    [user] = pipeline.kind("KafkaUser")
-    given = {
-        (acl["resource"]["type"], acl["resource"]["name"], acl["resource"]["patternType"], operation)
-        for acl in user["spec"]["authorization"]["acls"]
-        for operation in acl["operations"]
-    }
-    needed = {("topic", name, "literal", operation) for name in topics for operation in ("Describe", "DescribeConfigs")}
-    needed |= {("topic", settings.input_topic, "literal", "Read"), ("group", settings.group_id, "literal", "Read")}
-    needed |= {("topic", name or "", "literal", "Write") for name in (settings.output_topic, settings.dlq_topic)}
-    needed |= {("transactionalId", f"{settings.group_id}-", "prefix", op) for op in ("Describe", "Write")}
-    if given != needed:
-        yield f"acls: too much {sorted(given - needed)}, too little {sorted(needed - given)}"
-    named = {
-        s["secret"]["name"]
-        for v in template["spec"]["volumes"]
-        for s in v.get("projected", {}).get("sources", ())
-        if "secret" in s
-    }
-    cluster = user["metadata"]["labels"]["strimzi.io/cluster"]
-    if named != {user["metadata"]["name"], f"{cluster}-cluster-ca-cert"}:
-        yield f"secret: {sorted(named)} are not Strimzi's"
-    if not settings.kafka.bootstrap_servers.startswith(f"{cluster}-kafka-bootstrap."):
-        yield f"brokers: {settings.kafka.bootstrap_servers} are not cluster {cluster}"
-
-
 _RULES: tuple[Callable[[Pipeline], Iterator[str]], ...] = (
     *(_restricted, _resources, _data, _images, _process, _memory, _secret),
-    *(_selectors, _alerts, _feed, _network, _rollout, _scaling, _strimzi),
+    *(_selectors, _alerts, _feed, _network, _rollout, _scaling, *STRIMZI_RULES),
 )

@@ -23,6 +23,8 @@ KUSTOMIZATIONS = {
     "prod": "k8s/overlays/prod",
     "static-membership": "k8s/overlays/static-membership",
     "everything": "tests/k8s/kustomizations/everything",
+    "everything-v1beta2": "tests/k8s/kustomizations/everything-v1beta2",
+    "backfill-strimzi": "tests/k8s/kustomizations/backfill-strimzi",
     "dev-keda": "tests/k8s/kustomizations/dev-keda",
 }
 

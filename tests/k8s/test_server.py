@@ -22,12 +22,18 @@ NAMESPACE = "default"
 
 
 @pytest.fixture(scope="module")
-def custom() -> set[str]:
-    """The kinds of `CUSTOM` that the server knows."""
+def custom() -> set[tuple[str, str]]:
+    """The kinds of `CUSTOM` that the server knows, each with the versions that it serves."""
     if folder := os.environ.get("K8S_CRDS"):
         kubectl("apply", "--server-side", "-f", folder, timeout=120)
         until("the CRDs are served", lambda: all(_established(crd) for crd in _crds()))
-    return CUSTOM & {crd["spec"]["names"]["kind"] for crd in _crds()}
+    return {
+        (crd["spec"]["names"]["kind"], f"{crd['spec']['group']}/{version['name']}")
+        for crd in _crds()
+        if crd["spec"]["names"]["kind"] in CUSTOM
+        for version in crd["spec"]["versions"]
+        if version["served"]
+    }
 
 
 def _crds() -> list[Manifest]:
@@ -40,6 +46,17 @@ def _established(crd: Manifest) -> bool:
     return ("Established", "True") in [(condition["type"], condition["status"]) for condition in conditions]
 
 
+def unknown(manifests: list[Manifest], custom: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """What the server does not serve of these manifests' kinds and versions."""
+    return {(m["kind"], m["apiVersion"]) for m in manifests if m["kind"] in CUSTOM} - custom
+
+
+def skip_for(missing: set[tuple[str, str]]) -> None:
+    if missing:
+        names = ", ".join(sorted(f"{kind} {version}" for kind, version in missing))
+        pytest.skip(f"this cluster has no {names}: K8S_CRDS=FOLDER installs them")
+
+
 def dry_run(manifests: list[Manifest]) -> str:
     """Apply all without keeping any; Broken with what the server says."""
     here = copy.deepcopy(manifests)
@@ -50,11 +67,9 @@ def dry_run(manifests: list[Manifest]) -> str:
 
 
 @pytest.mark.parametrize("name", KUSTOMIZATIONS)
-def test_the_server_takes_everything(name: str, custom: set[str]) -> None:
+def test_the_server_takes_everything(name: str, custom: set[tuple[str, str]]) -> None:
     manifests = render(name)
-    missing = {m["kind"] for m in manifests} & CUSTOM - custom
-    if missing:
-        pytest.skip(f"this cluster has no {', '.join(sorted(missing))}: K8S_CRDS=FOLDER installs them")
+    skip_for(unknown(manifests, custom))
     assert dry_run(manifests).count("(server dry run)") == len(manifests)
 
 
@@ -94,11 +109,11 @@ BROKEN: dict[str, tuple[str, tuple[str | int, ...], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_the_server_refuses_what_is_broken(what: str, custom: set[str]) -> None:
+def test_the_server_refuses_what_is_broken(what: str, custom: set[tuple[str, str]]) -> None:
     kind, path, change = BROKEN[what]
-    if kind in CUSTOM - custom:
-        pytest.skip(f"this cluster has no {kind}: K8S_CRDS=FOLDER installs them")
-    manifests = of_kind(render("everything"), kind)[:1]
+    new, old = (of_kind(render(name), kind)[:1] for name in ("everything", "everything-v1beta2"))
+    manifests = old if unknown(new, custom) else new
+    skip_for(unknown(manifests, custom))
     dry_run(manifests)
     part: Any = manifests[0]["spec"]
     for step in path:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from consumer.errors import ExitCode
 from consumer.settings import load_settings
 from tests.k8s.contract import IMAGE, KUBERNETES, LARGEST, NAME, UID, problems
 from tests.k8s.manifests import KUSTOMIZATIONS, ROOT, Manifest, of_kind, pods, render, renderer
+from tests.k8s.strimzi import OLD_VERSION, VERSION
 
 NO_RENDERER = "neither kubectl nor kustomize is on PATH, and k8s/ is made of kustomizations: install one of them"
 rendered = pytest.mark.skipif(renderer() is None, reason=NO_RENDERER)
@@ -44,6 +46,14 @@ def test_the_base_holds_together_unrendered() -> None:
 
 def one(manifests: list[Manifest], kind: str) -> Any:
     return of_kind(manifests, kind)[0]["spec"]
+
+
+def whole(manifests: list[Manifest], kind: str) -> Manifest:
+    return of_kind(manifests, kind)[0]
+
+
+def acl(manifests: list[Manifest]) -> Any:
+    return one(manifests, "KafkaUser")["authorization"]["acls"][0]
 
 
 def pod(manifests: list[Manifest]) -> Any:
@@ -153,6 +163,31 @@ BROKEN: dict[str, tuple[str, Callable[[list[Manifest]], object]]] = {
     "a literal transactional id": (
         "acls",
         lambda m: one(m, "KafkaUser")["authorization"]["acls"][4]["resource"].update(patternType="literal"),
+    ),
+    "a version that Strimzi never had": (
+        "schema",
+        lambda m: whole(m, "KafkaUser").update(apiVersion=f"{OLD_VERSION}1"),
+    ),
+    "two versions of Strimzi": ("versions", lambda m: whole(m, "KafkaTopic").update(apiVersion=OLD_VERSION)),
+    "the operation of old": ("schema", lambda m: acl(m).update(operation=acl(m).pop("operations")[0])),
+    "an unknown operation": ("schema", lambda m: acl(m).update(operations=["Consume"])),
+    "operators who write": (
+        "acls",
+        lambda m: of_kind(m, "KafkaUser")[1]["spec"]["authorization"]["acls"][1]["operations"].append("Write"),
+    ),
+    "the clients' CA": (
+        "secret",
+        lambda m: pod(m)["volumes"][0]["projected"]["sources"][2]["secret"].update(name=NAME),
+    ),
+    "the certificate of another": (
+        "secret",
+        lambda m: pod(m)["volumes"][0]["projected"]["sources"][1]["secret"].update(name=f"{NAME}-operator"),
+    ),
+    "KEDA without a certificate": ("scaling", lambda m: one(m, "TriggerAuthentication")["secretTargetRef"].pop(0)),
+    "KEDA in plain text": ("scaling", lambda m: one(m, "ScaledObject")["triggers"][0]["metadata"].pop("tls")),
+    "a topic of another cluster": (
+        "brokers",
+        lambda m: whole(m, "KafkaTopic")["metadata"]["labels"].update({"strimzi.io/cluster": "other"}),
     ),
     "another cluster": (
         "brokers",
@@ -274,10 +309,23 @@ def test_the_backfill_shares_nothing_with_the_live_pipeline() -> None:
     for name in ("CONSUMER_GROUP_ID", "CONSUMER_OUTPUT_TOPIC", "CONSUMER_DLQ_TOPIC"):
         assert live[name] != backfill[name]
     assert live["CONSUMER_INPUT_TOPIC"] == backfill["CONSUMER_INPUT_TOPIC"]
+    # Who may write transactions of one group, by the prefix of its slots, may not write those of the other.
+    groups = [live["CONSUMER_GROUP_ID"], backfill["CONSUMER_GROUP_ID"]]
+    assert not any(one.startswith(f"{other}-") for one, other in permutations(groups))
     policies = {name: one(render(name), "NetworkPolicy")["podSelector"]["matchLabels"] for name in ("base", "backfill")}
     labels = {name: next(pods(render(name)))[1]["metadata"]["labels"] for name in policies}
     selected = {(policy, of) for policy in policies for of in labels if policies[policy].items() <= labels[of].items()}
     assert selected == {("base", "base"), ("backfill", "backfill")}
+
+
+@rendered
+def test_for_an_old_strimzi_there_is_one_thing_to_change() -> None:
+    new, old = render("everything"), render("everything-v1beta2")
+    for manifest in new:
+        if manifest["apiVersion"] == VERSION:
+            manifest["apiVersion"] = OLD_VERSION
+    assert new == old
+    assert {m["kind"] for m in old if m["apiVersion"] == OLD_VERSION} == {"KafkaTopic", "KafkaUser"}
 
 
 def test_the_image_is_what_the_manifests_expect() -> None:
