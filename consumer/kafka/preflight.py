@@ -39,6 +39,7 @@ _NO_COORDINATOR = (
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
 )
+_NOT_ALLOWED = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 _PASSING = frozenset(
     {
         KafkaError._TRANSPORT,
@@ -272,11 +273,16 @@ class Preflight:
         topic = self._settings.input_topic
         wanted = [TopicPartition(topic, number, *what) for number, what in sorted(offsets.items())]
         request = [ConsumerGroupTopicPartitions(self._settings.group_id, wanted)]
+
+        def ask() -> KafkaError | None:
+            answer = self._only(self.admin.alter_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS))
+            refused: KafkaError | None = next((found.error for found in answer.topic_partitions if found.error), None)
+            if refused is not None and refused.code() in _NOT_ALLOWED:
+                raise KafkaException(refused)
+            return refused
+
         try:
-            answer = self._ask(
-                lambda: self._only(self.admin.alter_consumer_group_offsets(request, request_timeout=REQUEST_SECONDS))
-            )
-            return next((found.error for found in answer.topic_partitions if found.error), None)
+            return self._ask(ask)
         except KafkaException as error:
             failed: KafkaError = error.args[0]
             return failed

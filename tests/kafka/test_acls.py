@@ -155,7 +155,13 @@ NEEDED = [right for right in PIPELINE if right not in CONFIGS]
 
 
 def principal_of(kind: str, right: Right) -> str:
-    return re.sub(r"\W", "_", f"{kind}_{right.type}_{right.name}")
+    return re.sub(r"\W", "_", f"{kind}_{right.type}_{right.name}_{right.operation}")
+
+
+def of_group(group: str) -> list[Right]:
+    """What the pipeline may do, for another group; but of the group itself it may only know."""
+    others = [right for right in PIPELINE if right.type == "topic"]
+    return [*others, Right("group", group, "literal", "Describe"), Right("transactionalId", group, "prefix", "Write")]
 
 
 GRANTS = {
@@ -163,6 +169,7 @@ GRANTS = {
     "no_configs": less(*CONFIGS),
     **{principal_of("without", right): less(right) for right in NEEDED},
     **{principal_of("described", right): weaker(right) for right in NEEDED},
+    "novel": of_group("novel"),
     "operator": rights_of("operators/user.yaml"),
     "backfill": rights_of("backfill/user.yaml"),
 }
@@ -237,7 +244,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("kind", ["without", "described"])
-@pytest.mark.parametrize("right", NEEDED, ids=lambda right: f"{right.type}-{right.name}")
+@pytest.mark.parametrize("right", NEEDED, ids=lambda right: f"{right.type}-{right.name}-{right.operation}")
 def test_each_right_is_needed_and_is_named_where_it_is_missing(place: Place, right: Right, kind: str) -> None:
     """Taken away, and Describe left in its place: the one shows before the group is joined, the other mostly later."""
     place.feed(6)
@@ -248,6 +255,13 @@ def test_each_right_is_needed_and_is_named_where_it_is_missing(place: Place, rig
     role = right.type if right.type != "topic" else LIVE._fields[LIVE.index(right.name)]
     words = [*SAID[role], *([right.name] if right.type == "topic" and kind == "without" else [])]
     assert all(word in line for word in words), line
+
+
+def test_who_may_not_write_the_start_of_a_new_group_is_told_the_right(place: Place) -> None:
+    done = place.pipeline("novel", LIVE._replace(group="novel")).run()
+    assert done.code == 2, done.stderr
+    [line] = done.lines
+    assert "group novel is not authorised: grant this principal Read on the group" in line
 
 
 def test_at_least_once_needs_no_right_to_transactions(place: Place) -> None:
