@@ -20,7 +20,7 @@ from tests.k8s.manifests import ROOT, Manifest, containers, of_kind, pods
 from tests.k8s.strimzi import RULES as STRIMZI_RULES
 from tests.k8s.strimzi import malformed
 
-__all__ = ["IMAGE", "KUBERNETES", "LARGEST", "NAME", "UID", "problems", "quantity"]
+__all__ = ["IMAGE", "KUBERNETES", "LARGEST", "NAME", "OPERATOR", "UID", "problems", "quantity"]
 
 KUBERNETES = ("1.30", "1.34")
 """The oldest and the newest that the manifests are checked for."""
@@ -28,6 +28,8 @@ NAME = "checkpoint-consumer"
 IMAGE = f"{NAME}:{tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}"
 CUSTOM = {"ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule", "KafkaTopic", "KafkaUser"}
 """Kinds whose schemas are not Kubernetes' own; an API server checks them."""
+OPERATOR = f"{NAME}-operator"
+"""Where people look from: components/strimzi/operators."""
 UID = 10001
 LARGEST = "checkpoint-consumer/largest-record-bytes"
 KUBELET_SECONDS = 5
@@ -247,21 +249,27 @@ def _selectors(pipeline: Pipeline) -> Iterator[str]:
     others = [t["metadata"]["labels"] for m, t in pods(pipeline.manifests) if t["metadata"]["labels"] not in consumers]
     for manifest in pipeline.kind("Deployment", "StatefulSet", "PodDisruptionBudget"):
         wanted = manifest["spec"]["selector"]["matchLabels"].items()
-        if wanted & {("app.kubernetes.io/name", "kafka"), ("app.kubernetes.io/component", "operator")}:
+        if manifest["metadata"]["name"] in ("kafka", OPERATOR):
             continue
         if not all(wanted <= labels.items() for labels in consumers):
             yield f"selector: {manifest['kind']} does not select the consumers"
         if any(wanted <= labels.items() for labels in others):
             yield f"selector: {manifest['kind']} selects others too"
     for manifest in pipeline.kind("NetworkPolicy", "PodMonitor"):
+        if manifest["metadata"]["name"] == OPERATOR:
+            continue
         wanted = manifest["spec"].get("podSelector", manifest["spec"].get("selector"))["matchLabels"].items()
         if not all(wanted <= t["metadata"]["labels"].items() for _, t in pipeline.consumers):
             yield f"selector: {manifest['kind']} does not select the consumers"
+
+
+def _watched(pipeline: Pipeline) -> Iterator[str]:
     for manifest in pipeline.kind("PodMonitor"):
         ends = [(end["port"], end["path"]) for end in manifest["spec"]["podMetricsEndpoints"]]
         if ends != [("http", "/metrics")]:
             yield f"metrics: Prometheus asks {ends}"
-    if consumers and len(pipeline.kind("PodDisruptionBudget")) != 1:
+    workloads = [manifest for manifest, _ in pipeline.consumers if manifest["kind"] != "Job"]
+    if workloads and len(pipeline.kind("PodDisruptionBudget")) != 1:
         yield "budget: there is none"
 
 
@@ -297,8 +305,12 @@ def _network(pipeline: Pipeline) -> Iterator[str]:
                 needed.add(int(address.partition(":")[2] or (443 if https else 80)))
             if needed - open_ports:
                 yield f"network: {manifest['metadata']['name']} cannot reach ports {sorted(needed - open_ports)}"
-    if len(pipeline.kind("NetworkPolicy")) != 1:
-        yield "network: there is no policy"
+    selectors = [policy["spec"]["podSelector"]["matchLabels"].items() for policy in pipeline.kind("NetworkPolicy")]
+    for manifest, template in pods(pipeline.manifests):
+        name, labels = manifest["metadata"]["name"], template["metadata"]["labels"].items()
+        count = sum(selector <= labels for selector in selectors)
+        if count != 1 and name.startswith(NAME):
+            yield f"network: {count} policies hold for {name}"
 
 
 def _rollout(pipeline: Pipeline) -> Iterator[str]:
@@ -346,5 +358,5 @@ def _scaling(pipeline: Pipeline) -> Iterator[str]:
 
 _RULES: tuple[Callable[[Pipeline], Iterator[str]], ...] = (
     *(_restricted, _resources, _data, _images, _process, _memory, _secret),
-    *(_selectors, _alerts, _feed, _network, _rollout, _scaling, *STRIMZI_RULES),
+    *(_selectors, _watched, _alerts, _feed, _network, _rollout, _scaling, *STRIMZI_RULES),
 )

@@ -17,7 +17,7 @@ import yaml
 
 from consumer.errors import ExitCode
 from consumer.settings import load_settings
-from tests.k8s.contract import IMAGE, KUBERNETES, LARGEST, NAME, UID, problems
+from tests.k8s.contract import IMAGE, KUBERNETES, LARGEST, NAME, OPERATOR, UID, problems
 from tests.k8s.manifests import KUSTOMIZATIONS, ROOT, Manifest, of_kind, pods, render, renderer
 from tests.k8s.strimzi import OLD_VERSION, VERSION
 
@@ -171,6 +171,10 @@ BROKEN: dict[str, tuple[str, Callable[[list[Manifest]], object]]] = {
     "two versions of Strimzi": ("versions", lambda m: whole(m, "KafkaTopic").update(apiVersion=OLD_VERSION)),
     "the operation of old": ("schema", lambda m: acl(m).update(operation=acl(m).pop("operations")[0])),
     "an unknown operation": ("schema", lambda m: acl(m).update(operations=["Consume"])),
+    "operators without a policy": (
+        "network",
+        lambda m: m.remove(next(p for p in of_kind(m, "NetworkPolicy") if p["metadata"]["name"] == OPERATOR)),
+    ),
     "operators who write": (
         "acls",
         lambda m: of_kind(m, "KafkaUser")[1]["spec"]["authorization"]["acls"][1]["operations"].append("Write"),
