@@ -78,7 +78,8 @@ def test_sigterm_under_load_drains_and_leaves_the_group(
 
 
 def test_ctrl_c_reaches_the_whole_group_of_processes_and_is_one_stop(pipeline: PipelineFactory) -> None:
-    one = pipeline("consumer", SETTINGS)
+    # What is finished by then is published in few transactions, on a slow machine too.
+    one = pipeline("consumer", {**SETTINGS, "BATCH__MAX_MESSAGES": "300"})
     run = busy(one)
 
     assert seconds_to_end(run, lambda: os.killpg(run.process.pid, signal.SIGINT)) < TIMEOUT_SECONDS

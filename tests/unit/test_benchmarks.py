@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import bench, growth, jobs, publish, report, systems
+from benchmarks import bench, growth, jobs, publish, report, scale_out, systems
 from benchmarks.goals import CPU, GOALS, RATE, Goal
 from benchmarks.goals import shown as goals_shown
 from benchmarks.lab import in_turn
@@ -98,6 +98,7 @@ def test_goals_and_tables_name_what_the_drivers_measure(monkeypatch: pytest.Monk
     measured = {name: {" ".join(pair) for pair in pairs} for name, pairs in bench.SETS.items()}
     measured["peers-1"] = measured["peers"]
     measured |= {f"growth-{curve}": set(points) for curve, points in growth.CURVES.items()}
+    measured["scale-out"] = set(scale_out.PROTOCOLS)
     measured["latency"] = {"consumer 50/s", "consumer 500/s"}
     assert [goal for goal in GOALS if not {goal.label, goal.other} - {""} <= measured[goal.file]] == []
     assert goals_shown().count("not measured yet") == 2 * len(GOALS)
