@@ -11,12 +11,17 @@ from benchmarks.publish import DOCUMENT, TABLES
 from benchmarks.report import Runs, load
 
 RATE, CPU = ("records_per_second", "checkpoints/s"), ("cpu_seconds_per_10000", "CPU s / 10,000")
-P50, P99 = ("p50_ms", "p50, ms"), ("p99_ms", "p99, ms")
+PANELS = {
+    "latency": (("p50_ms", "p50, ms"), ("p99_ms", "p99, ms")),
+    "scale-out": (("pause_seconds", "longest pause, s"), ("before_seconds", "longest before, s")),
+    "scaling": (("transactions_per_second", "transactions/s"), CPU),
+}
+"""Where they are not rate and CPU time."""
 
 
 def draw(name: str, runs: Runs) -> None:
     """Two panels of bars, the medians, with a line from the lowest to the highest."""
-    fields = (P50, P99) if name == "latency" else (RATE, CPU)
+    fields = PANELS.get(name, (RATE, CPU))
     labels = list(runs)[::-1]
     figure, panels = matplotlib.pyplot.subplots(1, 2, sharey=True, figsize=(10, 1 + 0.35 * len(labels)))
     for panel, (field, head) in zip(panels, fields, strict=True):
