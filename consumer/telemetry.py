@@ -111,10 +111,8 @@ class Telemetry:
             self._metrics.clear(name)
         for number, partition in partitions.items():
             of: dict[str, object] = {"topic": self._topic, "partition": number}
-            end, done = (
-                max(ends.get(number, -1), self._ends.get(number, -1)),
-                _done(partition, positions.get(number, 0)),
-            )
+            end = max(ends.get(number, -1), self._ends.get(number, -1))
+            done = _done(partition, positions.get(number, 0))
             if end >= 0 and done is not None and partition.state is not State.ENDED:
                 self._metrics.set("lag_records", max(0, end - done), **of)
             if partition.committed is not None:
