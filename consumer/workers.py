@@ -89,7 +89,7 @@ class TransactionWorker(Worker[TransactionRecord]):
                 transaction.kind,
                 transaction.sender,
                 transaction.status,
-                len(transaction.events),
+                transaction.event_count,
                 *msgspec.structs.astuple(transaction.gas_used),
             )
             for index, transaction in enumerate(checkpoint.transactions)

@@ -265,26 +265,49 @@ def check_header(data: bytes) -> bool:
     raise AssertionError(f"the header differs from every reading of the reference: {header}")
 
 
+OBJECTS = re.compile(rb',"input_objects":.*?(?=\},\{"transaction":\{|\}\]\}$)', re.DOTALL)
+
+
+def documents(data: bytes) -> Iterator[Any]:
+    """The documents that the transactions may be read from: the whole, or what is left of it without their objects."""
+    for text in (data, OBJECTS.sub(b"", data)):
+        try:
+            yield parse(text)
+        except (ValueError, RecursionError):
+            continue
+
+
 def check_whole(data: bytes) -> bool:
     """Whether it is accepted; AssertionError where a value differs from the reference's."""
     try:
         checkpoint = Checkpoint.decode(data, AT)
     except DecodeError:
         return False
-    document = parse(data)
-    assert same(checkpoint.summary, summary_of(document))
-    assert len(checkpoint.transactions) == len(document["transactions"])
-    for read, expected in zip(checkpoint.transactions, document["transactions"], strict=True):
-        *facts, events = transaction_of(expected)
-        assert same([read.kind, read.sender, read.digest, read.status, read.gas_used], facts)
-        try:
-            assert same(read.events, events)
-        except DecodeError:
-            continue
+    if not any(agrees(checkpoint, document) for document in documents(data)):
+        raise AssertionError("the transactions differ from every reading of the reference")
     try:
-        assert same(checkpoint.data, document)
+        assert same(checkpoint.data, parse(data))
     except DecodeError:
         return True
+    return True
+
+
+def agrees(checkpoint: Checkpoint, document: Any) -> bool:
+    """Whether the summary and the transactions are those of the document."""
+    try:
+        facts = [transaction_of(transaction) for transaction in document["transactions"]]
+        if not same(checkpoint.summary, summary_of(document)) or len(checkpoint.transactions) != len(facts):
+            return False
+    except (AssertionError, AttributeError, KeyError, TypeError):
+        return False  # not the document that was read
+    for read, (*expected, events) in zip(checkpoint.transactions, facts, strict=True):
+        if not same([read.kind, read.sender, read.digest, read.status, read.gas_used], expected):
+            return False
+        try:
+            if not same(read.events, events) or read.event_count != len(events):
+                return False
+        except DecodeError:
+            continue
     return True
 
 

@@ -7,19 +7,16 @@ from typing import Any
 import msgspec
 
 from consumer.checkpoint import wire
+from consumer.checkpoint.cut import read_document, read_header
 from consumer.checkpoint.model import GasCostSummary, Position, Summary
-from consumer.checkpoint.read import either, gas, kind_name, parse, status, summary
+from consumer.checkpoint.read import contents, digest, effects, either, gas, kind_name, parse, status, summary
 from consumer.errors import DecodeError
 
 __all__ = ["Checkpoint", "CheckpointHeader", "CheckpointTransaction"]
 
-_HEADER = msgspec.json.Decoder(wire.HeaderDocument)
-_DOCUMENT = msgspec.json.Decoder(wire.Document)
 # msgspec and not orjson: 15 % slower, but an integer from 2^64 up stays one where orjson makes it a float.
 _ANY = msgspec.json.Decoder()
-
-_KEY = b'"transactions"'
-_MAX_KEYS = 8
+_COUNTED = msgspec.json.Decoder(wire.Events | list[msgspec.Raw] | None)
 
 
 class CheckpointHeader(msgspec.Struct, frozen=True):
@@ -44,31 +41,8 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
         Raises:
             DecodeError: what is read is not JSON, or not a checkpoint of a known dialect.
         """
-        document = _read_header(data)
-        contents = document.checkpoint_contents
-        if isinstance(contents, wire.VersionedContents):
-            contents = either("checkpoint_contents.V1", contents.V1, contents.V2).transactions
-        return cls(summary(document.checkpoint_summary), len(contents), position)
-
-
-def _read_header(data: bytes) -> wire.HeaderDocument:
-    """The document up to its transactions; bounded work whatever the bytes."""
-    at = data.find(b"," + _KEY)  # as nodes write it: no space, and not the first key of its object
-    if at > 0:
-        try:
-            return parse(_HEADER, data[:at] + b"}")
-        except DecodeError:
-            pass
-    at = -1
-    for _ in range(_MAX_KEYS):
-        at = data.find(_KEY, at + 1)
-        before = data[: max(at, 0)].rstrip()
-        if before.endswith(b","):  # not the first key of its object, as that of the contents is
-            try:
-                return parse(_HEADER, before[:-1] + b"}")
-            except DecodeError:
-                pass  # a key further inside: the next one, in the end the whole document
-    return parse(_HEADER, data)
+        document = read_header(data)
+        return cls(summary(document.checkpoint_summary), len(contents(document)), position)
 
 
 class _Json:
@@ -108,14 +82,24 @@ class CheckpointTransaction:
         signed = document.transaction
         inner = either("transaction", signed.data[0].intent_message.value if signed.data else None, signed.transaction)
         transaction = inner.V1 or inner
-        effects: wire.EffectsData = document.effects.V1 or document.effects.V2 or document.effects
+        done = effects(document.effects)
         self.kind: str = kind_name(transaction.kind)
-        self.sender: str = either("sender", transaction.sender)
-        self.digest: str = either("transaction_digest", effects.transaction_digest, effects.transactionDigest)
-        self.status: str = status(effects)
-        self.gas_used: GasCostSummary = gas(
-            either("gas_used", effects.gas_used, effects.gas_cost_summary, effects.gasUsed)
-        )
+        self.sender: str = transaction.sender or either("sender", transaction.sender)
+        self.digest: str = digest(done)
+        self.status: str = status(done)
+        self.gas_used: GasCostSummary = gas(either("gas_used", done.gas_used, done.gas_cost_summary, done.gasUsed))
+
+    @property
+    def event_count(self) -> int:
+        """How many events there are; less work than to parse them all."""
+        if isinstance(self._events, msgspec.Raw):
+            try:
+                events = parse(_COUNTED, self._events)
+            except DecodeError:
+                pass  # `events` says what is wrong
+            else:
+                return len((events.data if isinstance(events, wire.Events) else events) or ())
+        return len(self.events)
 
     @property
     def events(self) -> list[Any]:
@@ -138,15 +122,16 @@ class CheckpointTransaction:
 class Checkpoint:
     """One whole checkpoint; what is not named here is in `data`.
 
-    Decoding reads the summary and of every transaction what `CheckpointTransaction` names; the objects are checked
-    for syntax only.
+    Decoding reads the summary and of every transaction what `CheckpointTransaction` names. The objects, most of the
+    bytes, stay unread until `data` or `raw` is asked for: what is wrong inside them is noticed then, unless the whole
+    was read because it is not written as nodes write it.
     """
 
     __slots__ = ("_json", "position", "summary", "transactions")
 
     def __init__(self, data: bytes, position: Position) -> None:
         """Read `data`; raises DecodeError where it is not JSON, or not a checkpoint of a known dialect."""
-        document = parse(_DOCUMENT, data)
+        document = read_document(data)
         self._json = _Json(data)
         self.position: Position = position
         self.summary: Summary = summary(document.checkpoint_summary)

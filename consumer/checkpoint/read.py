@@ -11,7 +11,7 @@ from consumer.checkpoint import wire
 from consumer.checkpoint.model import GasCostSummary, Summary
 from consumer.errors import DecodeError
 
-__all__ = ["either", "gas", "kind_name", "parse", "status", "summary"]
+__all__ = ["contents", "digest", "effects", "either", "gas", "kind_name", "parse", "status", "summary"]
 
 Value = TypeVar("Value")
 
@@ -89,6 +89,24 @@ def summary(signed: wire.SignedSummary) -> Summary:
     )
 
 
+def contents(header: wire.HeaderDocument[wire.Entry]) -> list[wire.Entry]:
+    """The entries of the contents, one for every transaction."""
+    found = header.checkpoint_contents
+    if isinstance(found, list):
+        return found
+    return either("checkpoint_contents.V1", found.V1, found.V2).transactions
+
+
+def effects(versioned: wire.Effects) -> wire.EffectsData:
+    """A transaction's effects, whatever their version."""
+    return versioned.V1 or versioned.V2 or versioned
+
+
+def digest(data: wire.EffectsData) -> str:
+    """The transaction's own digest."""
+    return data.transaction_digest or either("transaction_digest", data.transaction_digest, data.transactionDigest)
+
+
 def kind_name(kind: dict[str, msgspec.Raw] | wire.Text) -> str:
     """The variant's name as the nodes write it: `ProgrammableTransaction`, `ConsensusCommitPrologueV1`, ..."""
     if isinstance(kind, dict) and "kind" in kind:
@@ -100,9 +118,9 @@ def kind_name(kind: dict[str, msgspec.Raw] | wire.Text) -> str:
     return _KINDS.get(kind, kind)
 
 
-def status(effects: wire.EffectsData) -> str:
+def status(data: wire.EffectsData) -> str:
     """`"success"` or `"failure"`."""
-    outcome = effects.status if effects.success is None else effects.success
+    outcome = data.status if data.success is None else data.success
     if isinstance(outcome, dict):
         told = outcome.get("success", outcome.get("status"))
         outcome = next(iter(outcome), None) if told is None else parse(_OUTCOME, told)

@@ -23,7 +23,8 @@ skipped, and null is the same as absent. A key that comes twice counts as its la
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -73,13 +74,22 @@ class Anything(msgspec.Struct, gc=False):
     """An object of which only the presence counts."""
 
 
-class Contents(msgspec.Struct, gc=False):
-    transactions: list[Anything]
+class Digests(msgspec.Struct, gc=False):
+    """An entry of the contents."""
+
+    transaction: str
 
 
-class VersionedContents(msgspec.Struct, gc=False):
-    V1: Contents | None = None
-    V2: Contents | None = None
+Entry = TypeVar("Entry", Anything, Digests)
+
+
+class Contents(msgspec.Struct, Generic[Entry], gc=False):
+    transactions: list[Entry]
+
+
+class VersionedContents(msgspec.Struct, Generic[Entry], gc=False):
+    V1: Contents[Entry] | None = None
+    V2: Contents[Entry] | None = None
 
 
 class TransactionData(msgspec.Struct, gc=False):
@@ -123,21 +133,31 @@ class Effects(EffectsData, gc=False):
     V2: EffectsData | None = None
 
 
+class Events(msgspec.Struct, gc=False):
+    data: list[msgspec.Raw] | None = None
+
+
 class TransactionDocument(msgspec.Struct, gc=False):
     transaction: SignedTransaction
     effects: Effects
     events: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class HeaderDocument(msgspec.Struct, gc=False):
+class TransactionPiece(TransactionDocument, gc=False):
+    """A transaction up to its objects; all three parts stand before them."""
+
+    events: msgspec.Raw
+
+
+class HeaderDocument(msgspec.Struct, Generic[Entry], gc=False):
     """What stands before the transactions."""
 
     checkpoint_summary: SignedSummary
-    checkpoint_contents: list[Anything] | VersionedContents
+    checkpoint_contents: list[Entry] | VersionedContents[Entry]
 
 
 class Document(msgspec.Struct, gc=False):
-    """The whole of a checkpoint; objects and signatures are skipped."""
+    """What is read of a checkpoint; objects and signatures are skipped."""
 
     checkpoint_summary: SignedSummary
-    transactions: list[TransactionDocument]
+    transactions: Sequence[TransactionDocument]

@@ -16,7 +16,6 @@ from consumer.core.item import Item
 from consumer.core.messages import Chunk, Fail, Worked
 from consumer.records import Headers, OutRecord, Record, headers_of
 from consumer.reducer import Batch
-from consumer.work.publish import size_of
 
 
 class Stage(Enum):
@@ -171,7 +170,8 @@ class Lane:
 
     def emit(self, first: int, last: int, records: int, outs: Sequence[OutRecord], at: int, dead: bool = False) -> None:
         """One finished piece of work for the next report, up to the last released record."""
-        self.items.append(Item(first, last, records, outs, sum(map(size_of, outs)), self.history, dead, at))
+        size = sum([out.size_bytes for out in outs])
+        self.items.append(Item(first, last, records, outs, size, self.history, dead, at))
 
     def emit_single(self, slot: Slot) -> None:
         """The finished work of one checkpoint by itself."""

@@ -92,14 +92,13 @@ class Publisher:
             partition = partition_for_key(key, target.partitions)
         else:
             partition = source.partition % target.partitions
-        record = OutRecord(target.topic, partition, key, value, headers)
-        size = size_of(record)
+        size = size_of(key, value, headers)
         if size > target.max_bytes:
             raise SchemaViolation(
                 f"the output record of {size} bytes is larger than {target.topic} takes ({target.max_bytes}): "
                 "raise the topic's max.message.bytes or publish less per message"
             )
-        return record
+        return OutRecord(target.topic, partition, key, value, headers, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +138,21 @@ class DeadLetters:
         told += [(ATTEMPTS, b"%d" % attempts), (GROUP, self.group.encode())]
         kept: Headers = [header for header in original or [] if not header[0].startswith(OURS)]
         partition = source.partition() % self.partitions
-        value = source.value() or b""
-        record = OutRecord(self.topic, partition, source.key(), source.value(), kept + told)
-        if size_of(record) > self.max_bytes:
-            digest = f"size={len(value)};sha256={hashlib.sha256(value).hexdigest()}".encode()
-            told.append((REFERENCE, digest))
-            record = record._replace(value=None, headers=kept + told)
-            if size_of(record) > self.max_bytes:
-                record = record._replace(key=None, headers=[*told[:-1], (REFERENCE, digest + b";bare")])
-        return record
+        key, value, headers = source.key(), source.value(), kept + told
+        if size_of(key, value, headers) > self.max_bytes:
+            whole = value or b""
+            reference = f"size={len(whole)};sha256={hashlib.sha256(whole).hexdigest()}".encode()
+            value, headers = None, [*kept, *told, (REFERENCE, reference)]
+            if size_of(key, value, headers) > self.max_bytes:
+                key, headers = None, [*told, (REFERENCE, reference + b";bare")]
+        return OutRecord(self.topic, partition, key, value, headers, size_of(key, value, headers))
 
 
-def size_of(record: OutRecord) -> int:
+def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """Bytes that a record takes in a record batch, rounded up."""
-    size = RECORD_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
-    for name, value in record.headers:
-        size += len(name) + len(value or b"") + 8
+    size = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
+    for name, content in headers:
+        size += len(name) + len(content or b"") + 8
     return size
 
 

@@ -39,7 +39,7 @@ values = st.recursive(
 
 def whole(data: bytes) -> tuple[Any, int]:
     """The header by a parse of the whole document."""
-    parsed = msgspec.json.decode(data, type=wire.HeaderDocument)
+    parsed = msgspec.json.decode(data, type=wire.HeaderDocument[wire.Anything])
     return read.summary(parsed.checkpoint_summary), len(_listed(parsed.checkpoint_contents))
 
 
