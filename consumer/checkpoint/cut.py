@@ -61,7 +61,7 @@ def _read_pieces(data: bytes) -> wire.Document | None:
     another one's objects, does not agree with them.
     """
     top = data.find(_TRANSACTIONS + _TRANSACTION)
-    if top < 0 or not data.endswith(_END) or not data.isascii():
+    if top < 0 or not data.endswith(_END):
         return None
     pieces = []
     at = top + len(_TRANSACTIONS)

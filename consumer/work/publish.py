@@ -58,18 +58,20 @@ class Publisher:
             SchemaViolation: a message does not fit its schema, or its record does not fit its topic.
             ConfigError: there is a message but no output topic.
         """
-        common: Headers = [(SOURCE, f"{source.topic}/{source.partition}/{source.first}-{source.last}".encode())]
-        if source.headers:
-            common += [header for header in source.headers if header[0] == TRACE]
+        origin = SOURCE, f"{source.topic}/{source.partition}/{source.first}-{source.last}".encode()
+        trace = [header for header in source.headers if header[0] == TRACE] if source.headers else []
         total = len(messages)
         if total == 1:
-            return [self._record(messages[0], source, common)]
+            headers = [origin, *trace]
+            return [self._record(messages[0], source, headers, size_of(source.key, None, headers))]
+        most = size_of(source.key, None, [origin, (PART, b"%d/%d" % (total, total)), *trace])
         return [
-            self._record(message, source, [common[0], (PART, b"%d/%d" % (part, total)), *common[1:]])
+            self._record(message, source, [origin, (PART, b"%d/%d" % (part, total)), *trace], most)
             for part, message in enumerate(messages, 1)
         ]
 
-    def _record(self, message: Any, source: Source, headers: Headers) -> OutRecord:
+    def _record(self, message: Any, source: Source, headers: Headers, overhead: int) -> OutRecord:
+        """One output record; `overhead` is its size without its value, unless the message chooses otherwise."""
         key, chosen = source.key, False
         if type(message) is Output:
             if message.key is not None:
@@ -82,6 +84,7 @@ class Publisher:
                     value = _bytes(value, f"header {ascii(name)[:80]}")  # noqa: PLW2901
                 headers.append((name, value))
             message = message.message
+            overhead = size_of(key, None, headers)
         target = self.by_type.get(type(message), self.default) if self.by_type else self.default
         if target is None:
             raise ConfigError(
@@ -92,7 +95,7 @@ class Publisher:
             partition = partition_for_key(key, target.partitions)
         else:
             partition = source.partition % target.partitions
-        size = size_of(key, value, headers)
+        size = overhead + len(value)
         if size > target.max_bytes:
             raise SchemaViolation(
                 f"the output record of {size} bytes is larger than {target.topic} takes ({target.max_bytes}): "
