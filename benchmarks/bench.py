@@ -47,6 +47,7 @@ def columns(base: str) -> list[Column]:
         plain("largest MB", "largest_bytes", unit=MB),
         plain("first s", "first_seconds", 1),
         plain("all s", "wall_seconds", 1),
+        plain("stolen %", "stolen_percent", 1),
     ]
 
 

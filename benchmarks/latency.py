@@ -50,6 +50,7 @@ COLUMNS: list[Column] = [
     plain("seen %", "seen_percent", 1),
     plain("CPU s/10,000", "cpu_seconds_per_10000", 2),
     plain("largest MB", "largest_bytes", unit=MB),
+    plain("stolen %", "stolen_percent", 1),
 ]
 
 
@@ -188,7 +189,7 @@ def main() -> int:
             return found, f"p50 {found.p50_ms:8,.1f} ms   p99 {found.p99_ms:8,.1f} ms"
 
         about = lab.about(Shape())
-        runs = in_turn(list(variants), args.rounds, once)
+        runs = in_turn(list(variants), args.rounds, once, warm_up=list(variants)[-1])
     print(f"\n{shown(runs)}\n{save('latency', about, runs)}")
     return 0 if len(runs) == len(variants) else 1
 

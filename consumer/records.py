@@ -51,5 +51,5 @@ class OutRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
-    size_bytes: int = 0
+    size_bytes: int
     """What it takes in a record batch, rounded up."""

@@ -12,9 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.brokers.find import ADVICE, Broker, Found, expected, find_broker
 from tests.brokers.topics import TopicFactory, restore
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 FOUND = pytest.StashKey[Found]()
 NO_CHECKPOINTS = "no real checkpoints: set CHECKPOINTS=FOLDER to a folder of checkpoint files"

@@ -162,9 +162,15 @@ def integer(text: str) -> int | str:
     return int(text) if len(text) < 4000 else text
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes, pairs: Callable[[Any], Any] | None = None) -> Any:
     """Python's own parser, strict: ValueError where the bytes are not JSON. The last of equal keys counts."""
-    return json.loads(data.decode(), parse_int=integer, parse_constant=refuse)
+    return json.loads(data.decode(), parse_int=integer, parse_constant=refuse, object_pairs_hook=pairs)
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key comes twice")
+    return dict(pairs)
 
 
 def first(found: Mapping[str, Any], *names: str) -> Any:
@@ -269,12 +275,18 @@ OBJECTS = re.compile(rb',"input_objects":.*?(?=\},\{"transaction":\{|\}\]\}$)', 
 
 
 def documents(data: bytes) -> Iterator[Any]:
-    """The documents that the transactions may be read from: the whole, or what is left of it without their objects."""
-    for text in (data, OBJECTS.sub(b"", data)):
+    """The documents that the transactions may be read from: the whole, or what is left of it without their objects.
+
+    The whole alone where it is JSON: only a key that comes twice may count in another way, and some digests may be
+    those of another document.
+    """
+    for text, pairs in ((data, unique), (data, None), (OBJECTS.sub(b"", data), None)):
         try:
-            yield parse(text)
+            yield parse(text, pairs)
         except (ValueError, RecursionError):
             continue
+        if pairs is unique:
+            return
 
 
 def check_whole(data: bytes) -> bool:

@@ -33,10 +33,9 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
     def decode(cls, data: bytes, position: Position) -> CheckpointHeader:
         """Read the header of `data`.
 
-        The summary and the contents stand before the big `transactions` array in what nodes write. So the document
-        is cut before a key of that name and closed; a key further inside, which cannot be closed by one brace, does
-        not parse then, and in the end the whole document is read. Only what stands before the cut counts: damage
-        behind it is not noticed, nor is a second summary.
+        The summary and the contents stand before the big `transactions` array in what nodes write; what stands behind
+        them then is not looked at: damage there is not noticed, nor is a second summary. Otherwise the whole document
+        is read.
 
         Raises:
             DecodeError: what is read is not JSON, or not a checkpoint of a known dialect.
@@ -84,14 +83,14 @@ class CheckpointTransaction:
         transaction = inner.V1 or inner
         done = effects(document.effects)
         self.kind: str = kind_name(transaction.kind)
-        self.sender: str = transaction.sender or either("sender", transaction.sender)
+        self.sender: str = either("sender", transaction.sender)
         self.digest: str = digest(done)
         self.status: str = status(done)
         self.gas_used: GasCostSummary = gas(either("gas_used", done.gas_used, done.gas_cost_summary, done.gasUsed))
 
     @property
     def event_count(self) -> int:
-        """How many events there are; less work than to parse them all."""
+        """How many events there are; they are not parsed for it."""
         if isinstance(self._events, msgspec.Raw):
             try:
                 events = parse(_COUNTED, self._events)
@@ -123,14 +122,14 @@ class Checkpoint:
     """One whole checkpoint; what is not named here is in `data`.
 
     Decoding reads the summary and of every transaction what `CheckpointTransaction` names. The objects, most of the
-    bytes, stay unread until `data` or `raw` is asked for: what is wrong inside them is noticed then, unless the whole
-    was read because it is not written as nodes write it.
+    bytes, are not looked at before `data` or `raw` is asked for, nor is what stands behind them, where the document is
+    written as nodes write it: damage there is noticed only then.
     """
 
     __slots__ = ("_json", "position", "summary", "transactions")
 
     def __init__(self, data: bytes, position: Position) -> None:
-        """Read `data`; raises DecodeError where it is not JSON, or not a checkpoint of a known dialect."""
+        """Read `data`; raises DecodeError where what is read is not JSON, or not a checkpoint of a known dialect."""
         document = read_document(data)
         self._json = _Json(data)
         self.position: Position = position
@@ -150,6 +149,6 @@ class Checkpoint:
         """The whole JSON, parsed on first access; integers of any size stay integers.
 
         Raises:
-            DecodeError: a number is too large even for a float, or a text that was not read is not UTF-8.
+            DecodeError: a number is too large even for a float, or what was not read before is not JSON.
         """
         return self._json.data

@@ -11,7 +11,7 @@ from consumer.checkpoint import wire
 from consumer.checkpoint.model import GasCostSummary, Summary
 from consumer.errors import DecodeError
 
-__all__ = ["contents", "digest", "effects", "either", "gas", "kind_name", "parse", "status", "summary"]
+__all__ = ["contents", "digest", "effects", "either", "gas", "kind_name", "listed", "parse", "status", "summary"]
 
 Value = TypeVar("Value")
 
@@ -97,6 +97,11 @@ def contents(header: wire.HeaderDocument[wire.Entry]) -> list[wire.Entry]:
     return either("checkpoint_contents.V1", found.V1, found.V2).transactions
 
 
+def listed(entry: wire.Listed) -> str | None:
+    """The digest of the transaction that this entry of the contents stands for."""
+    return entry.transaction if entry.digest is None else entry.digest.transaction
+
+
 def effects(versioned: wire.Effects) -> wire.EffectsData:
     """A transaction's effects, whatever their version."""
     return versioned.V1 or versioned.V2 or versioned
@@ -104,7 +109,7 @@ def effects(versioned: wire.Effects) -> wire.EffectsData:
 
 def digest(data: wire.EffectsData) -> str:
     """The transaction's own digest."""
-    return data.transaction_digest or either("transaction_digest", data.transaction_digest, data.transactionDigest)
+    return either("transaction_digest", data.transaction_digest, data.transactionDigest)
 
 
 def kind_name(kind: dict[str, msgspec.Raw] | wire.Text) -> str:

@@ -18,7 +18,8 @@ events                 null or `{"data": [...]}`                  null or `[...]
 =====================  =========================================  ==========================================
 
 So every part is read in every form, and a key in both spellings, whatever the rest looks like; unknown keys are
-skipped, and null is the same as absent. A key that comes twice counts as its last occurrence, as everywhere in JSON.
+skipped, and null is the same as absent. A key that comes twice counts as its last occurrence, as everywhere in JSON
+(among what is read: see `cut`).
 """
 
 from __future__ import annotations
@@ -75,12 +76,17 @@ class Anything(msgspec.Struct, gc=False):
 
 
 class Digests(msgspec.Struct, gc=False):
-    """An entry of the contents."""
-
     transaction: str
 
 
-Entry = TypeVar("Entry", Anything, Digests)
+class Listed(msgspec.Struct, gc=False):
+    """An entry of the contents; from V2 on its digests stand one level deeper."""
+
+    transaction: Text = None
+    digest: Digests | None = None
+
+
+Entry = TypeVar("Entry", Anything, Listed)
 
 
 class Contents(msgspec.Struct, Generic[Entry], gc=False):

@@ -155,7 +155,7 @@ def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """Bytes that a record takes in a record batch, rounded up."""
     size = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
     for name, content in headers:
-        size += len(name) + len(content or b"") + 8
+        size += len(name.encode()) + len(content or b"") + 8
     return size
 
 

@@ -38,7 +38,7 @@ def body(schema: Any, value: Any) -> bytes:
     return framed[5:]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_bytes_are_fastavros_own(data: st.DataObject) -> None:
     schema, values = data.draw(schemas_and_values())
@@ -50,7 +50,7 @@ def test_bytes_are_fastavros_own(data: st.DataObject) -> None:
     assert body(schema, value) == expected.getvalue()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_every_value_comes_back_as_it_was(data: st.DataObject) -> None:
     schema, values = data.draw(schemas_and_values())

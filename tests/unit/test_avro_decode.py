@@ -59,7 +59,7 @@ def test_blocks_with_sizes_as_other_writers_make_them() -> None:
     assert read(LONGS, b"\x01\x02\x02\x02\x04\x00") == [1, 2]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_damage_is_refused_or_read_as_another_whole_value(data: st.DataObject) -> None:
     """No exception but DecodeError; and fastavro, given what passed, reads the same to the last byte."""

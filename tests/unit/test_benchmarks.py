@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import bench, growth, jobs, publish, report, scale_out, systems
+from benchmarks import bench, growth, jobs, lab, publish, report, scale_out, systems
 from benchmarks.goals import CPU, GOALS, RATE, Goal
 from benchmarks.goals import shown as goals_shown
 from benchmarks.lab import in_turn
@@ -53,7 +54,7 @@ def test_a_table_is_aligned_markdown() -> None:
 
 
 def test_everything_is_compared_with_the_consumer_under_the_same_guarantee() -> None:
-    full = dict.fromkeys(("peak_bytes", "largest_bytes", "first_seconds", "wall_seconds"), 1.0)
+    full = dict.fromkeys(("peak_bytes", "largest_bytes", "first_seconds", "wall_seconds", "stolen_percent"), 1.0)
     rates = {"consumer exactly_once": 40.0, "loop exactly_once": 10.0, "consumer at_least_once": 60.0}
     rates |= {"loop at_least_once": 20.0}
     runs = {label: [{RATE: rate, CPU: 1.0, **full}] for label, rate in rates.items()}
@@ -125,7 +126,9 @@ def test_the_document_has_a_place_for_every_table() -> None:
         publish.filled(text, name, "")
 
 
-def test_the_rounds_run_in_turn_and_a_program_that_fails_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_rounds_run_in_turn_and_a_program_that_fails_is_left_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     class One(NamedTuple):
         number: int
 
@@ -133,16 +136,29 @@ def test_the_rounds_run_in_turn_and_a_program_that_fails_is_left_out(capsys: pyt
 
     def once(label: str) -> tuple[One, str]:
         order.append(label)
-        if label == "b" and len(order) > 3:
+        if label == "b" and len(order) > 4:
             raise Wrong("it lied")
         return One(len(order)), "said"
 
-    assert in_turn(["a", "b", "c"], 3, once) == {
-        "a": [{"number": 1}, {"number": 6}, {"number": 7}],
-        "c": [{"number": 3}, {"number": 4}, {"number": 8}],
+    monkeypatch.setattr(lab, "_stolen_percent", lambda before, after: 1.0)
+    runs = in_turn(["a", "b", "c"], 3, once, warm_up="c")
+    assert {label: [run["number"] for run in found] for label, found in runs.items()} == {
+        "a": [2, 7, 8],
+        "c": [4, 5, 9],
     }
-    assert order == ["a", "b", "c", "c", "b", "a", "a", "c"]
+    assert order == ["c", "a", "b", "c", "c", "b", "a", "a", "c"]
     assert "LEFT OUT: b did not do its job: it lied" in capsys.readouterr().err
+
+
+def test_of_disturbed_runs_the_least_disturbed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class One(NamedTuple):
+        number: int
+
+    ran = itertools.count()
+    stolen = iter([9.0, 6.0, 7.0, 4.0])
+    monkeypatch.setattr(lab, "_stolen_percent", lambda before, after: next(stolen))
+    runs = in_turn(["a"], 2, lambda _: (One(next(ran)), "said"))
+    assert runs == {"a": [{"number": 2, "stolen_percent": 6.0}, {"number": 4, "stolen_percent": 4.0}]}
 
 
 def test_the_reference_is_what_the_shipped_workers_publish() -> None:

@@ -116,7 +116,7 @@ class Rig:
         partition = self.member.machine.partitions[number]
         offsets = list(range(count))
         self.fetch(number, count)
-        items = [Item(at, at, 1, [OutRecord("out", number, None, b"x", [])], 1) for at in offsets]
+        items = [Item(at, at, 1, [OutRecord("out", number, None, b"x", [], 1)], 1) for at in offsets]
         self.member.handle(m.Worked(number, partition.epoch, items, count, count))
 
 

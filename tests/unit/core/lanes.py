@@ -242,8 +242,9 @@ class ModelBench:
     def _item(self, lane: Lane, slots: list[Slot]) -> Item:
         number = slots[0].record.number
         ok = [str(slot.message) for slot in slots if slot.message is not None]
-        outs = [OutRecord("out", number, None, f"ok:{','.join(ok)}".encode(), [])] if ok else []
-        outs += [OutRecord("dlq", number, None, f"dead:{slot.record.at}".encode(), []) for slot in slots if slot.dead]
+        outs = [OutRecord("out", number, None, f"ok:{','.join(ok)}".encode(), [], 1)] if ok else []
+        dead = [slot.record.at for slot in slots if slot.dead]
+        outs += [OutRecord("dlq", number, None, f"dead:{at}".encode(), [], 1) for at in dead]
         first, last = slots[0].record, slots[-1].record
         size = OUT_BYTES * len(outs)
         return Item(first.at, last.at, len(slots), outs, size, lane.history, slots[0].dead)

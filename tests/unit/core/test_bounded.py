@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.core import messages as m
@@ -274,7 +274,6 @@ def run_with_faults(world: World) -> None:
 UNTIL = st.sampled_from([(MaxCheckpoint(20), MODULO), (MaxCheckpoint(20), UNKNOWN), (EndOfEpoch(1), UNKNOWN)])
 
 
-@settings(deadline=None)
 @given(UNTIL, st.integers(0, 30), st.booleans(), st.integers(0, 10_000))
 def test_faults_do_not_keep_a_bounded_run_from_its_end(
     until: tuple[Any, Partitioning], more: int, reduces: bool, seed: int

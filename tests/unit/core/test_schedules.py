@@ -302,4 +302,4 @@ class LimitedReducedSchedules(Limited, ReducedSchedules):
     "machine", [Schedules, RefusedSchedules, ReducedSchedules, LimitedSchedules, LimitedReducedSchedules]
 )
 def test_every_schedule_ends_with_everything_published_once(machine):
-    run_state_machine_as_test(machine, settings=settings(max_examples=100, stateful_step_count=60, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=100, stateful_step_count=60))

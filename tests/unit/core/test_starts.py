@@ -74,7 +74,7 @@ def test_killers_become_dead_letters_and_nothing_else_does(
     life.live_until_all_is_done()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     killers=st.sets(st.tuples(st.integers(0, 2), st.integers(0, 11)), max_size=3),
     reduces=st.booleans(),

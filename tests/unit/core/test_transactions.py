@@ -235,7 +235,7 @@ def test_what_was_read_again_up_to_the_committed_offset_is_not_taken_for_publish
     machine.handle(m.Positioned(0, 1, 0), 0.0)
     machine.partitions[0].trusted = True
     machine.handle(m.Records([m.Chunk(0, world.logs[0].records, [0, 1, 2], 120)]), 0.0)
-    items = [Item(at, at, 1, [OutRecord("out", 0, None, b"x", [])], 1) for at in range(3)]
+    items = [Item(at, at, 1, [OutRecord("out", 0, None, b"x", [], 1)], 1) for at in range(3)]
     assert isinstance(machine.handle(m.Worked(0, 1, items, 3, 120), 1.0)[-1], m.Transact)
     machine.handle(m.TransactionEnded(Outcome.UNKNOWN), 1.0)
     assert m.Locate(0, 2) in machine.handle(m.Settled({0: 3}), 1.0), "the reducer is asked again"

@@ -14,7 +14,7 @@ from consumer.errors import Fenced
 from consumer.kafka.transactor import FENCED_STARTS, Ready, Transactor
 from consumer.records import OutRecord
 
-TRANSACTION = Transact([OutRecord("out", 0, None, b"value", [])], {0: (1, "")})
+TRANSACTION = Transact([OutRecord("out", 0, None, b"value", [], 1)], {0: (1, "")})
 
 
 class FakeProducer:

@@ -204,10 +204,10 @@ class LimitedTogether(Together, test_schedules.LimitedSchedules):
 
 @pytest.mark.parametrize("machine", [Together, RefusedTogether, ReducedTogether, LimitedTogether])
 def test_every_schedule_ends_with_everything_published_once(machine: Any) -> None:
-    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=50, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=50))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(test_bounded.UNTIL, st.integers(0, 30), st.booleans(), st.integers(0, 10_000))
 def test_bounded_runs_end(until: Any, more: int, reduces: bool, seed: int) -> None:
     limit, partitioning = until
