@@ -93,12 +93,14 @@ def main() -> int:
     args = parser.parse_args()
     if unknown := set(args.curves) - set(CURVES):
         parser.error(f"no such curve: {', '.join(unknown)}; there are {', '.join(CURVES)}")
-    failed = False
+    failed = warm = False
     with opened(args, JOIN_MS) as lab:
         for curve in args.curves or CURVES:
             points = CURVES[curve]
             about = lab.about(Shape())
-            runs = in_turn(list(points), args.rounds, partial(_once, lab, points, args.scale))
+            once = partial(_once, lab, points, args.scale)
+            runs = in_turn(list(points), args.rounds, once, warm_up=not warm)
+            warm = True
             print(f"\n{shown(runs, curve)}\n{save(f'growth-{curve}', about, runs)}\n", flush=True)
             failed |= len(runs) < len(points)
     return int(failed)

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -178,37 +179,38 @@ def opened(given: argparse.Namespace, join_ms: int = 1000) -> Iterator[Lab]:
 
 
 def in_turn(
-    labels: Sequence[str], rounds: int, once: Callable[[str], tuple[NamedTuple, str]], warm_up: str = ""
+    labels: Sequence[str], rounds: int, once: Callable[[str], tuple[NamedTuple, str]], *, warm_up: bool = True
 ) -> Runs:
     """Run each label once in every round, every second round in the opposite order; says what `once` says of it.
 
-    `warm_up`, the first label where none is named, runs before all and does not count: a broker's JVM takes twice as
-    long for everything until it has compiled it, and no broker stays that young. Where the hypervisor took more than
-    STOLEN_PERCENT of the machine's time, a run is made again, and of TRIES the least disturbed counts. A program that
-    does not do its job is named, and left out of the result.
+    `warm_up`: one more round comes first and does not count: a broker's JVM takes twice as long for everything until
+    it has compiled it, and no broker stays that young. Where the hypervisor took more than STOLEN_PERCENT of the
+    machine's time, a run is made again, and of TRIES the least disturbed counts. A program that does not do its job is
+    named, and left out of the result.
     """
     runs: dict[str, list[dict[str, Any]]] = {label: [] for label in labels}
-
-    def undisturbed(place: str, label: str) -> dict[str, Any]:
-        tries: list[dict[str, Any]] = []
-        while not tries or (len(tries) < TRIES and tries[-1]["stolen_percent"] > STOLEN_PERCENT):
-            before = psutil.cpu_times()
-            result, said = once(label)
-            stolen = _stolen_percent(before, psutil.cpu_times())
-            print(f"{place}  {label:32}{said}, {stolen:.1f} % stolen", flush=True)
-            tries.append({**result._asdict(), "stolen_percent": stolen})
-        return min(tries, key=itemgetter("stolen_percent"))
-
-    with suppress(Wrong):  # it is named in the first round
-        once(warm_up or labels[0])
-    for number in range(1, rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         for label in list(runs) if number % 2 else reversed(list(runs)):
             try:
-                runs[label].append(undisturbed(f"round {number}", label))
+                found = _undisturbed(partial(once, label), f"round {number}  {label:32}", TRIES if number else 1)
             except Wrong as error:
                 del runs[label]
                 print(f"!! LEFT OUT: {label} did not do its job: {error}", file=sys.stderr, flush=True)
+            else:
+                runs[label] += [found] * bool(number)
     return runs
+
+
+def _undisturbed(once: Callable[[], tuple[NamedTuple, str]], head: str, tries: int) -> dict[str, Any]:
+    """The least disturbed of so many runs; of one where that is undisturbed."""
+    found: list[dict[str, Any]] = []
+    while not found or (len(found) < tries and found[-1]["stolen_percent"] > STOLEN_PERCENT):
+        before = psutil.cpu_times()
+        result, said = once()
+        stolen = _stolen_percent(before, psutil.cpu_times())
+        print(f"{head}{said}, {stolen:.1f} % stolen", flush=True)
+        found.append({**result._asdict(), "stolen_percent": stolen})
+    return min(found, key=itemgetter("stolen_percent"))
 
 
 def _stolen_percent(before: Any, after: Any) -> float:

@@ -189,7 +189,7 @@ def main() -> int:
             return found, f"p50 {found.p50_ms:8,.1f} ms   p99 {found.p99_ms:8,.1f} ms"
 
         about = lab.about(Shape())
-        runs = in_turn(list(variants), args.rounds, once, warm_up=list(variants)[-1])
+        runs = in_turn(list(variants), args.rounds, once)
     print(f"\n{shown(runs)}\n{save('latency', about, runs)}")
     return 0 if len(runs) == len(variants) else 1
 

@@ -54,16 +54,18 @@ def read_header(data: bytes) -> wire.HeaderDocument[wire.Anything]:
 def read_document(data: bytes) -> wire.Document:
     """The summary and the transactions; their objects stay unread where all stands as nodes write it."""
     try:
-        return _read_pieces(data) or parse(_DOCUMENT, data)
+        found = _read_pieces(data)
     except DecodeError:
-        return parse(_DOCUMENT, data)
+        found = None
+    return found or parse(_DOCUMENT, data)
 
 
 def _read_pieces(data: bytes) -> wire.Document | None:
     """Every transaction up to its objects; None or DecodeError: the whole must be read.
 
     The contents list the digests of the transactions: each piece must have the next one, and no piece be left over.
-    Something among the objects that looks like a transaction is found besides all real ones, and is one too many.
+    Something among the objects that looks like a transaction is found besides all real ones, and is one too many (so
+    long as all of them are there: who leaves transactions out must leave them out of the contents as well).
     """
     top = data.find(_LIST + _TRANSACTION)
     if top < 0 or not data.endswith(_END):

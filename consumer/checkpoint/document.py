@@ -113,8 +113,11 @@ class CheckpointTransaction:
 
     @property
     def raw(self) -> dict[str, Any]:
-        """The transaction's JSON, objects included: its part of `Checkpoint.data`."""
-        raw: dict[str, Any] = self._json.data["transactions"][self._index]
+        """The transaction's JSON, objects included: its part of `Checkpoint.data`, and DecodeError as there."""
+        try:
+            raw: dict[str, Any] = self._json.data["transactions"][self._index]
+        except (LookupError, TypeError):  # what was not read before says something else
+            raise DecodeError("transactions: another list follows the one that was read") from None
         return raw
 
 

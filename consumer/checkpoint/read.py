@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ __all__ = ["contents", "digest", "effects", "either", "gas", "kind_name", "liste
 
 Value = TypeVar("Value")
 
+_SLICE = 1 << 16
 _OUTCOME = msgspec.json.Decoder(bool | str | None)
 
 # iota-sdk-types renamed two kinds; the names that the nodes write are kept.
@@ -26,15 +28,23 @@ def parse(decoder: msgspec.json.Decoder[Value], data: bytes | msgspec.Raw) -> Va
     """`decoder.decode`, with DecodeError as its only exception and none of the payload in its text."""
     try:
         if not isinstance(data, msgspec.Raw) and not data.isascii():
-            data.decode()  # msgspec does not look into the texts that it skips
+            _check_utf8(data)  # msgspec does not look into the texts that it skips
         return decoder.decode(data)
     except RecursionError:
         raise DecodeError("the JSON is nested too deeply") from None
     except UnicodeDecodeError as error:
-        raise DecodeError(f"the JSON is not valid UTF-8 (byte {error.start})") from None
+        raise DecodeError(f"the JSON is not valid UTF-8 ({error.reason})") from None
     except msgspec.DecodeError as error:
         # "Invalid enum value 'x'", of a user's own type
         raise DecodeError(re.sub("(?s)^Invalid .*?'.*'", "Unexpected value", str(error))) from None
+
+
+def _check_utf8(data: bytes) -> None:
+    """In slices: one emoji makes Python take four bytes for every character of a text."""
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    for at in range(0, len(data), _SLICE):
+        decode(data[at : at + _SLICE])
+    decode(b"", final=True)
 
 
 def either(name: str, *spellings: Value | None) -> Value:

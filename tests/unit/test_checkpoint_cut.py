@@ -157,6 +157,14 @@ def test_what_stands_behind_the_objects_is_not_looked_at() -> None:
             _ = checkpoint.data
 
 
+def test_the_raw_form_of_what_another_list_replaces_is_an_error() -> None:
+    for other in (b"[]", b"{}"):
+        data = INTACT[:-1] + b',"transactions":' + other + b',"x":[{"y":[]}]}'
+        assert in_cuts(data)
+        with pytest.raises(DecodeError, match="another list follows"):
+            _ = Checkpoint.decode(data, AT).transactions[2].raw
+
+
 # What could be taken for something else, as a text and as JSON.
 DIGEST = whole(INTACT)[1][0]
 FORGED = {"transaction": {"data": [], "x": 1}, "effects": {"V1": {"transaction_digest": DIGEST}}, "events": None}

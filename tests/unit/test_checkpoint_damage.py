@@ -84,6 +84,22 @@ def test_invalid_utf8_in_what_is_read(decode: Any) -> None:
         decode(INTACT.replace(b'"content_digest":"', b'"content_digest":"\xff'), AT)
 
 
+@both
+def test_utf8_is_checked_across_slices_in_little_memory(decode: Any) -> None:
+    for fill in range(4):
+        text = "x" * (200_000 + fill) + "\N{GRINNING FACE}" * 200_000
+        data = INTACT.replace(b"{", b'{"text":"%b",' % text.encode(), 1)
+        tracemalloc.start()
+        decode(data, AT)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2.5 * len(data)
+    whole = json.dumps(json.loads(INTACT)).encode()
+    for cut in (b"\xf0\x9f", b"\xf0\x9f\x98"):
+        with pytest.raises(DecodeError, match="not valid UTF-8"):
+            decode(whole.replace(b"{", b'{"text":"' + cut + b'",', 1), AT)
+
+
 @pytest.mark.parametrize(
     "tail", [b"{}", b",", b"\0", b"\xff", INTACT], ids=["object", "comma", "NUL", "byte", "another checkpoint"]
 )
