@@ -5,7 +5,8 @@
     └── any step whose producer is of no further use; `rebuild` makes a new one
 
 Every step ends within the time it is given; a call that ran out of time is made again ("resumable", librdkafka
-INTRODUCTION.md). After a commit that timed out nothing but the same commit may follow.
+INTRODUCTION.md). After a commit that timed out nothing but the same commit may follow on this producer; after
+`transaction.timeout.ms` of it, a new producer, and the committed offsets say what became of it.
 
 `send_offsets_to_transaction` and `commit_transaction` are made on a thread of their own, so that the member goes on
 polling meanwhile. The first must be: where the coordinator goes away in the middle of it, it does not return before a
@@ -265,6 +266,7 @@ class Transactor:
             return self._fail(Step.OFFSETS, error)
         self._call = None
         self._phase = Phase.COMMITTING
+        self._deadline = time.monotonic() + self._timeout
         if self._point("after-send-offsets"):
             return self._give_up(Outcome.ABORTED, "failpoint")
         return None
@@ -278,7 +280,8 @@ class Transactor:
         try:
             self._call.result(seconds)
         except TimeoutError:
-            return None
+            late = time.monotonic() > self._deadline
+            return self._finish(Outcome.UNKNOWN, "commit: the brokers do not answer") if late else None
         except KafkaException as error:
             self._call = None
             return self._fail(Step.COMMIT, error)
@@ -299,7 +302,7 @@ class Transactor:
             serve(producer.flush, min(seconds, 0.2))
             producer.abort_transaction(max(0.1, seconds))
         except KafkaException as error:
-            if self._verdict(Step.ABORT, error) is Verdict.RESUME:
+            if self._verdict(Step.ABORT, error) is Verdict.RESUME and time.monotonic() <= self._deadline:
                 return None
             assert self._ended is not None
             return self._finish(Outcome.UNKNOWN, f"{self._ended.error}; then {_text(error)}")
@@ -314,8 +317,11 @@ class Transactor:
         text = f"{step.value}: {_text(error)}"
         match verdict:
             case Verdict.RESUME:
-                late = step is not Step.COMMIT and time.monotonic() > self._deadline
-                return self._give_up(Outcome.ABORTED, text) if late else None
+                if time.monotonic() <= self._deadline:
+                    return None
+                if step is Step.COMMIT:  # a client may never find its coordinator again (seen: 60 s, the broker well)
+                    return self._finish(Outcome.UNKNOWN, text)
+                return self._give_up(Outcome.ABORTED, text)
             case Verdict.ABORT:
                 return self._give_up(Outcome.ABORTED, text)
             case Verdict.REFUSED:
@@ -336,6 +342,7 @@ class Transactor:
         """Abort; the result comes when that is done."""
         self._ended = self._result(outcome, text)
         self._phase = Phase.ABORTING
+        self._deadline = time.monotonic() + self._timeout
         return None
 
     def _finish(self, outcome: Outcome, text: str) -> Result:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 
+from tests.brokers.find import Broker
 from tests.kafka.conftest import PipelineFactory
 from tests.kafka.pipelines import DIED, PARTITIONS, SESSION_SECONDS, Pipeline, eventually, together
 
@@ -33,6 +35,8 @@ ABORTS = {
     "after-commit": "lose@12",
 }
 THREE = {"CONCURRENCY": "3"}
+FENCED_SECONDS = 4
+"""Twice `broker.session.timeout.ms` of the test brokers."""
 both_protocols = pytest.mark.parametrize("protocol", ["consumer", "classic"])
 
 
@@ -170,3 +174,26 @@ def test_of_two_processes_with_one_identity_one_ends_with_exit_code_4(pipeline: 
     one.wait_until_done()
     left.stop()
     one.judge()
+
+
+@pytest.mark.owns_broker
+def test_a_broker_that_the_controller_fenced_and_took_back(broker: Broker, pipeline: PipelineFactory) -> None:
+    """Silent for longer than its session: its partitions and coordinators go and come back, and clients with them."""
+    pipelines = both_modes(pipeline, "consumer")
+    small = {"BATCH__MAX_MESSAGES": "20"}
+    for one in pipelines:
+        one.feed(2_000)
+        trio = one.start("trio", {}, {**THREE, **small})
+        eventually(lambda trio=trio: len(trio.owned()) == PARTITIONS, "all is assigned")
+    for _ in range(2):
+        for one in pipelines:
+            one.feed(1_500)
+        broker.freeze()
+        try:
+            threading.Event().wait(FENCED_SECONDS)
+        finally:
+            broker.thaw()
+        together(lambda one: one.wait_until_done(), pipelines)
+    for one in pipelines:
+        one.runs[0].stop()
+        one.judge()

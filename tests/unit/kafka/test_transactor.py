@@ -192,6 +192,45 @@ def test_a_commit_under_way_holds_nothing_up_and_is_not_given_up() -> None:
     assert ended.outcome is Outcome.COMMITTED
 
 
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_commit_that_no_broker_answers_is_left_to_the_next_producer(hangs: bool) -> None:
+    rig = Rig(0.1)
+    goes_on = Event()
+    timed_out = KafkaException(KafkaError(KafkaError._TIMED_OUT, "slow", retriable=True))
+    if hangs:
+        rig.producers[0].__dict__["commit_transaction"] = lambda seconds: goes_on.wait(30)
+    else:
+        rig.producers[0].raises["commit_transaction"] = timed_out
+    try:
+        rig.transactor.begin(TRANSACTION)
+        ended = None
+        while ended is None:
+            ended = rig.transactor.step(0.01)
+        assert isinstance(ended, TransactionEnded)
+        assert ended.outcome is Outcome.UNKNOWN
+        assert "abort_transaction" not in rig.producers[0].calls
+        rig.transactor.rebuild()
+        assert isinstance(rig.transactor.step(), Ready)
+        assert rig.run().outcome is Outcome.COMMITTED
+    finally:
+        goes_on.set()
+
+
+def test_an_abort_that_no_broker_answers_is_left_to_the_next_producer() -> None:
+    rig = Rig(0.1)
+    rig.producers[0].fails["produce"] = [KafkaError(KafkaError._STATE, "must be aborted", txn_requires_abort=True)]
+    rig.producers[0].raises["abort_transaction"] = KafkaException(
+        KafkaError(KafkaError._TIMED_OUT, "slow", retriable=True)
+    )
+    rig.transactor.begin(TRANSACTION)
+    ended = None
+    while ended is None:
+        ended = rig.transactor.step(0.01)
+    assert isinstance(ended, TransactionEnded)
+    assert ended.outcome is Outcome.UNKNOWN
+    assert "must be aborted" in ended.error
+
+
 @pytest.mark.parametrize(("times", "another"), [(FENCED_STARTS - 1, False), (FENCED_STARTS, True)])
 def test_fenced_again_and_again_while_it_starts_there_is_another_instance(times: int, another: bool) -> None:
     rig = Rig()
