@@ -183,8 +183,7 @@ def test_a_broker_that_the_controller_fenced_and_took_back(broker: Broker, pipel
     small = {"BATCH__MAX_MESSAGES": "20"}
     for one in pipelines:
         one.feed(2_000)
-        trio = one.start("trio", {}, {**THREE, **small})
-        eventually(lambda trio=trio: len(trio.owned()) == PARTITIONS, "all is assigned")
+        one.wait_until_owned(one.start("trio", {}, {**THREE, **small}))
     for _ in range(2):
         for one in pipelines:
             one.feed(1_500)
