@@ -146,8 +146,8 @@ class Run:
         return f"{self.log.name}:\n{self.log.read_text()[-6000:]}"
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        for line in self.log.read_text().splitlines():
-            if line.startswith("{"):
+        for line in self.log.read_text().splitlines(keepends=True):
+            if line.startswith("{") and line.endswith("\n"):  # else it is still being written
                 yield json.loads(line)
 
 
