@@ -42,7 +42,9 @@ def read_header(data: bytes) -> wire.HeaderDocument[wire.Anything]:
     at = -1
     for _ in range(_MAX_KEYS):
         at = data.find(_KEY, at + 1)
-        before = data[: max(at, 0)].rstrip()
+        if at < 0:
+            break
+        before = data[:at].rstrip()
         if before.endswith(b","):  # not the first key of its object, as that of the contents is
             try:
                 return parse(_HEADER, before[:-1] + b"}")

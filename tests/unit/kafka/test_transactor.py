@@ -59,6 +59,13 @@ class Rig:
                 return result
         raise AssertionError("the transaction does not end")
 
+    def run_slowly(self) -> TransactionEnded:
+        """The same, in as many short steps as it takes."""
+        self.transactor.begin(TRANSACTION)
+        while not isinstance(ended := self.transactor.step(0.01), TransactionEnded):
+            pass
+        return ended
+
 
 def test_a_transaction_publishes_flushes_sends_offsets_and_commits_in_this_order() -> None:
     rig = Rig()
@@ -202,12 +209,7 @@ def test_a_commit_that_no_broker_answers_is_left_to_the_next_producer(hangs: boo
     else:
         rig.producers[0].raises["commit_transaction"] = timed_out
     try:
-        rig.transactor.begin(TRANSACTION)
-        ended = None
-        while ended is None:
-            ended = rig.transactor.step(0.01)
-        assert isinstance(ended, TransactionEnded)
-        assert ended.outcome is Outcome.UNKNOWN
+        assert rig.run_slowly().outcome is Outcome.UNKNOWN
         assert "abort_transaction" not in rig.producers[0].calls
         rig.transactor.rebuild()
         assert isinstance(rig.transactor.step(), Ready)
@@ -222,11 +224,7 @@ def test_an_abort_that_no_broker_answers_is_left_to_the_next_producer() -> None:
     rig.producers[0].raises["abort_transaction"] = KafkaException(
         KafkaError(KafkaError._TIMED_OUT, "slow", retriable=True)
     )
-    rig.transactor.begin(TRANSACTION)
-    ended = None
-    while ended is None:
-        ended = rig.transactor.step(0.01)
-    assert isinstance(ended, TransactionEnded)
+    ended = rig.run_slowly()
     assert ended.outcome is Outcome.UNKNOWN
     assert "must be aborted" in ended.error
 
