@@ -28,6 +28,11 @@ def run(partition: Partition, offset: int | None, limits: Limits, *, stopping: b
     return []
 
 
+def seek(partition: Partition) -> list[Command]:
+    """Fetch from its position again; paused meanwhile, as a client may come out of a seek. Housekeeping resumes it."""
+    return [*_stop_fetching(partition), Seek(partition.number, partition.position)]
+
+
 def submit(partition: Partition, chunk: Chunk) -> list[Command]:
     """Work on this, which waits no more; what ends, ends after the last that waited."""
     commands: list[Command] = [Submit(chunk, partition.epoch, dict(partition.condemned), set(partition.unread))]

@@ -258,7 +258,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Seek:
-    """Fetch from `offset` on (None: from the partition's beginning)."""
+    """Fetch from `offset` on (None: from the partition's beginning), once the partition, paused now, is resumed."""
 
     partition: int
     offset: int | None

@@ -67,7 +67,7 @@ class Source:
         self._abandoned = False
         self._ended: set[int] = set()
         """Not fetched any more since an offset was out of range, perhaps the 0 of `_assign`: a seek is refused for ever
-        (`_STATE`, measured), only a new assignment helps."""
+        (`_STATE`, measured), only a new assignment helps. That error may itself be lost to an earlier seek."""
         self._repeats = RateLimited(log, 10.0)
         self._polled = True
         """Not inside a rebalance callback, nor once the member ends by a failure."""
@@ -112,10 +112,10 @@ class Source:
         failed: set[int] = set()
         for message in messages:
             error, number = message.error(), message.partition()
+            event = self._event(message, error) if error is not None else None
             if failed and number in failed:
                 continue  # what lies behind an error may lie behind records that were lost with it
             if error is not None:
-                event = self._event(message, error)
                 if event is not None:
                     others.append(event)
                 if isinstance(event, FetchFailed):
@@ -191,7 +191,7 @@ class Source:
         }
 
     def seek(self, partition: int, offset: int | None) -> bool:
-        """Fetch from `offset` on (None: the beginning); False: not possible yet, try again."""
+        """Fetch a paused partition from `offset` on (None: the beginning); False: not possible yet, try again."""
         at = [TopicPartition(self._topic, partition, -2 if offset is None else offset)]
         try:
             if partition in self._ended:
@@ -202,6 +202,8 @@ class Source:
             else:
                 self._consumer.seek(at[0])
         except KafkaException as error:
+            if error.args[0].code() == KafkaError._STATE:
+                self._ended.add(partition)
             self._repeats.warning("seek is not possible yet", partition=partition, error=str(error.args[0].name()))
             return False
         return True

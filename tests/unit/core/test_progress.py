@@ -221,9 +221,12 @@ def test_the_first_remedy_comes_when_the_time_has_passed_and_never_before(schedu
 # ------------------------------------------------------------------------------------------- client errors
 
 
+SOUGHT = [m.Pause([0]), m.Seek(0, 2), m.Resume([0])]
+
+
 def test_the_position_is_sought_after_every_client_error() -> None:
     world = started(2)
-    assert world.handle(m.FetchFailed(0, "bad checksum")) == [m.Seek(0, 2)]
+    assert world.handle(m.FetchFailed(0, "bad checksum")) == SOUGHT
 
 
 def test_three_errors_at_one_offset_pause_the_partition_and_the_others_go_on() -> None:
@@ -294,6 +297,15 @@ def test_it_is_tried_again_with_backoff_and_one_success_ends_it() -> None:
     assert remedies(world.handle(m.FetchFailed(0, "another"))) == []
 
 
+def test_what_comes_while_it_waits_is_sought_again_and_not_counted() -> None:
+    world = started(2)
+    for _ in range(faults.MOST):
+        world.handle(m.FetchFailed(0, "bad checksum"))
+    until = world.machine.partitions[0].blocked_until
+    assert world.handle(m.OutOfRange(0, 3_835_153_952_260_044_596, "late")) == [m.Seek(0, 2)]
+    assert world.machine.partitions[0].blocked_until == until
+
+
 def test_errors_at_different_offsets_are_not_counted_together() -> None:
     world = started()
     for _ in range(6):
@@ -312,7 +324,7 @@ def test_an_error_from_before_the_start_was_known_means_nothing() -> None:
 def test_an_offset_that_comes_out_of_a_damaged_batch_is_a_client_error_like_the_batch_itself() -> None:
     world = started(2)
     world.handle(m.FetchFailed(0, "bad checksum"))
-    assert world.handle(m.OutOfRange(0, 3_835_153_952_260_044_596, "out of range")) == [m.Seek(0, 2)]
+    assert world.handle(m.OutOfRange(0, 3_835_153_952_260_044_596, "out of range")) == SOUGHT
     assert remedies(world.handle(m.FetchFailed(0, "bad checksum"))) == ["wait"]
     assert world.fails == []
     world.handle(m.OutOfRange(0, 2, "retention took the damaged batch away"))
@@ -321,5 +333,5 @@ def test_an_offset_that_comes_out_of_a_damaged_batch_is_a_client_error_like_the_
 
 def test_the_offset_that_a_client_is_assigned_at_may_be_out_of_range() -> None:
     world = started(2)
-    assert world.handle(m.OutOfRange(0, 0, "out of range")) == [m.Seek(0, 2)]
+    assert world.handle(m.OutOfRange(0, 0, "out of range")) == SOUGHT
     assert world.fails == []

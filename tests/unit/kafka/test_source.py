@@ -83,6 +83,38 @@ def test_an_error_of_no_partition_is_in_the_log_alone(source: Source, caplog: py
     assert [line.getMessage() for line in caplog.records] == ["fetch failed"]
 
 
+class FakeFetcher:
+    """A client that refuses every seek, as one whose fetcher ended does."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def seek(self, at: TopicPartition) -> None:
+        self.calls.append("seek")
+        raise KafkaException(KafkaError(KafkaError._STATE))
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda at: self.calls.append(name)
+
+
+REASSIGNED = ["incremental_unassign", "incremental_assign", "pause"]
+
+
+def test_a_partition_that_is_not_fetched_any_more_is_assigned_anew(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetcher = FakeFetcher()
+    monkeypatch.setattr(source, "_consumer", fetcher)
+    assert not source.seek(0, 7), "why it ended was never told"
+    assert source.seek(0, 7)
+    assert fetcher.calls == ["seek", *REASSIGNED]
+
+    fetcher.calls.clear()
+    sorted_by(source, FakeMessage(1, 6, KafkaError._BAD_MSG), FakeMessage(1, 2**60, KafkaError._AUTO_OFFSET_RESET))
+    assert source.seek(1, 6), "it was told behind another error"
+    assert fetcher.calls == REASSIGNED
+
+
 class FakeCommits:
     """Instead of the client, which would wait for the brokers of a commit when it is collected."""
 
