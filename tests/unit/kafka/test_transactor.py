@@ -75,6 +75,18 @@ def test_a_transaction_publishes_flushes_sends_offsets_and_commits_in_this_order
     assert rig.producers[0].calls == ["init_transactions", *wanted]
 
 
+def test_no_offset_goes_out_before_all_records_are_delivered() -> None:
+    rig = Rig()
+    left = [2, 1, 1, 0]
+    producer = rig.producers[0]
+    producer.__dict__["flush"] = lambda seconds: left.pop(0)
+    rig.transactor.begin(TRANSACTION)
+    while left:
+        assert producer.calls[-1] in ("init_transactions", "produce")
+        rig.transactor.step()
+    assert producer.calls[-2:] == ["send_offsets_to_transaction", "commit_transaction"]
+
+
 def test_after_a_commit_that_took_two_calls_the_next_transaction_asks_for_a_new_producer() -> None:
     rig = Rig()
     rig.producers[0].fails["commit_transaction"] = [KafkaError(KafkaError._TIMED_OUT, "slow", retriable=True)]
