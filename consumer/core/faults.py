@@ -25,7 +25,7 @@ def out_of_range(topic: str, partition: Partition, event: OutOfRange, random: Ra
 
     It may be the 0 at which the client was assigned, or come out of a damaged batch, which is one more failure of it.
     """
-    if event.offset < partition.position:
+    if event.offset < partition.position or (partition.untouched and not event.offset):
         return lifecycle.seek(partition)
     if partition.failing_at == partition.position != event.offset:
         return failed(partition, FetchFailed(partition.number, event.error), random, now)

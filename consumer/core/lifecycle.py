@@ -12,7 +12,7 @@ LEAVING = (State.DRAINING, State.DRAINED, State.ENDING, State.ENDED)
 
 def run(partition: Partition, offset: int | None, limits: Limits, *, stopping: bool) -> list[Command]:
     """Fetch from `offset` on, unless all is over; a partition without one is new and starts at its beginning."""
-    partition.position = offset or 0
+    partition.position, partition.from_beginning = offset or 0, offset is None
     end = limits.ends.get(partition.number, float("inf"))
     if limits.ended(partition.number, partition.history.sequence_number) or partition.position >= end:
         partition.state = State.ENDED
@@ -30,7 +30,8 @@ def run(partition: Partition, offset: int | None, limits: Limits, *, stopping: b
 
 def seek(partition: Partition) -> list[Command]:
     """Fetch from its position again; paused meanwhile, as a client may come out of a seek. Housekeeping resumes it."""
-    return [*_stop_fetching(partition), Seek(partition.number, partition.position)]
+    offset = None if partition.untouched else partition.position
+    return [*_stop_fetching(partition), Seek(partition.number, offset)]
 
 
 def submit(partition: Partition, chunk: Chunk) -> list[Command]:

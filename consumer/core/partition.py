@@ -46,6 +46,8 @@ class Partition:
     state: State = State.LOCATING
     position: int = 0
     """Lowest offset that may still be delivered."""
+    from_beginning: bool = False
+    """It is new, and starts at the beginning of its log; `position` is 0 until the first record says where that is."""
     committed: int | None = None
     delivered: deque[int] = field(default_factory=deque)
     """Delivered and not finished, in order; an open batch's offsets are among them."""
@@ -108,6 +110,11 @@ class Partition:
         if self.committed is not None:
             return self.committed
         return self.finished[0].first if self.finished else self.delivered[0] if self.delivered else self.position
+
+    @property
+    def untouched(self) -> bool:
+        """Whether what comes next is its first record, wherever that is."""
+        return self.from_beginning and not self.position
 
     @property
     def submitted(self) -> int:

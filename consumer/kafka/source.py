@@ -68,6 +68,9 @@ class Source:
         self._ended: set[int] = set()
         """Not fetched any more since an offset was out of range, perhaps the 0 of `_assign`: a seek is refused for ever
         (`_STATE`, measured), only a new assignment helps. That error may itself be lost to an earlier seek."""
+        self._reassigned = False
+        """A partition was assigned anew, and there was no empty queue since. librdkafka takes that for the answer to a
+        rebalance which may wait there: what it revokes may have another owner before this member hears of it."""
         self._repeats = RateLimited(log, 10.0)
         self._polled = True
         """Not inside a rebalance callback, nor once the member ends by a failure."""
@@ -98,11 +101,13 @@ class Source:
         first = self._consumer.poll(seconds)
         self._raise()
         if first is None:
+            self._reassigned = False
             return Records(()), []
         messages = [first]
         if most > 1:
             messages += self._consumer.consume(most - 1, 0)
             self._raise()
+        self._reassigned &= len(messages) == most
         return self._sort(messages, len(messages) == most)
 
     def _sort(self, messages: Sequence[Any], more: bool) -> tuple[Records, list[Other]]:
@@ -114,11 +119,11 @@ class Source:
             error, number = message.error(), message.partition()
             event = self._event(message, error) if error is not None else None
             if failed and number in failed:
-                continue  # what lies behind an error may lie behind records that were lost with it
+                continue  # it may lie behind records that were lost with the error; its place is sought again
             if error is not None:
                 if event is not None:
                     others.append(event)
-                if isinstance(event, FetchFailed):
+                if isinstance(event, FetchFailed | OutOfRange):
                     failed.add(number)
                 continue
             found = by_partition.get(number)
@@ -195,6 +200,7 @@ class Source:
         at = [TopicPartition(self._topic, partition, -2 if offset is None else offset)]
         try:
             if partition in self._ended:
+                self._reassigned = True
                 self._consumer.incremental_unassign(at)
                 self._consumer.incremental_assign(at)
                 self._consumer.pause(at)
@@ -317,7 +323,8 @@ class Source:
         self._rebalances.assigned(numbers)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._guard(lambda: self._rebalances.revoked([partition.partition for partition in partitions]))
+        told = self._rebalances.lost if self._reassigned else self._rebalances.revoked
+        self._guard(lambda: told([partition.partition for partition in partitions]))
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._guard(lambda: self._rebalances.lost([partition.partition for partition in partitions]))

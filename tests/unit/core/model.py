@@ -121,6 +121,8 @@ class World:
         self.fetch: dict[int, Fetch] = {}
         self.epochs: dict[int, int] = {}
         self.locating: dict[int, int] = {}
+        self.located: dict[int, int] = {}
+        """Partition → the epoch under which its metadata was read."""
         self.submitted: dict[int, int] = {}
         """Partition → the lowest offset that the machine may submit next."""
         self.transaction: m.Transact | None = None
@@ -218,7 +220,7 @@ class World:
         marks = {  # but for one that was lost while it was named: it cannot be changed before it is located again
             number: History.decode(self.logs[number].metadata).mark
             for number, other in machine.partitions.items()
-            if other.state is not State.LOCATING or other.history.mark.process
+            if self.located.get(number) == other.epoch or other.history.mark.process
         }
         mark = marks[chunk.partition]
         named = mark.process == machine.starts.process
@@ -269,6 +271,7 @@ class World:
             if self.transaction is None or number not in self.transaction.offsets:
                 del self.locating[number]
                 log = self.logs[number]
+                self.located[number] = epoch
                 self.handle(m.Located(number, epoch, log.committed, log.metadata))
         for number, fetch in self.fetch.items():
             if fetch.seek and seeks:

@@ -335,3 +335,24 @@ def test_the_offset_that_a_client_is_assigned_at_may_be_out_of_range() -> None:
     world = started(2)
     assert world.handle(m.OutOfRange(0, 0, "out of range")) == SOUGHT
     assert world.fails == []
+
+
+def test_a_new_partition_is_sought_at_its_beginning_wherever_that_is() -> None:
+    world = World(partitions=1)
+    world.assign(0)
+    world.turn()
+    beginning = [m.Pause([0]), m.Seek(0, None), m.Resume([0])]
+    assert world.handle(m.OutOfRange(0, 0, "its first records are gone")) == beginning
+    assert world.handle(m.FetchFailed(0, "bad checksum")) == beginning
+    assert remedies(world.handle(m.OutOfRange(0, 3_835_153_952_260_044_596, "out of it"))) == []
+    assert remedies(world.handle(m.FetchFailed(0, "bad checksum"))) == ["wait"]
+    assert world.fails == []
+
+
+def test_the_first_offset_that_a_group_was_told_to_start_at_is_not_skipped() -> None:
+    world = World(partitions=1)
+    world.logs[0].committed = 0
+    world.assign(0)
+    world.turn()
+    world.handle(m.OutOfRange(0, 0, "its first records are gone"))
+    assert [fail.exit_code for fail in world.fails] == [ExitCode.POLICY]

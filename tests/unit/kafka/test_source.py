@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -67,7 +67,7 @@ def test_nothing_from_behind_an_error_is_taken(source: Source) -> None:
     assert (failed.partition, failed.error.partition(":")[0]) == (0, "_BAD_MSG")
 
 
-def test_the_end_and_an_offset_out_of_range_hide_nothing(source: Source) -> None:
+def test_the_end_hides_nothing(source: Source) -> None:
     chunks, others = sorted_by(
         source,
         FakeMessage(0, 5, KafkaError._PARTITION_EOF),
@@ -76,6 +76,13 @@ def test_the_end_and_an_offset_out_of_range_hide_nothing(source: Source) -> None
     )
     assert chunks == {0: [5]}
     assert [type(event) for event in others] == [EndReached, OutOfRange]
+
+
+def test_what_comes_in_one_poll_with_an_offset_out_of_range_is_fetched_again(source: Source) -> None:
+    """It would be handled first, and the offset be judged by a position that it had moved."""
+    chunks, others = sorted_by(source, FakeMessage(0, 2**60, KafkaError._AUTO_OFFSET_RESET), FakeMessage(0, 5))
+    assert chunks == {}
+    assert [type(event) for event in others] == [OutOfRange]
 
 
 def test_an_error_of_no_partition_is_in_the_log_alone(source: Source, caplog: pytest.LogCaptureFixture) -> None:
@@ -113,6 +120,24 @@ def test_a_partition_that_is_not_fetched_any_more_is_assigned_anew(
     sorted_by(source, FakeMessage(1, 6, KafkaError._BAD_MSG), FakeMessage(1, 2**60, KafkaError._AUTO_OFFSET_RESET))
     assert source.seek(1, 6), "it was told behind another error"
     assert fetcher.calls == REASSIGNED
+
+
+def test_what_is_revoked_after_a_partition_was_assigned_anew_may_be_another_members_already(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    queue: list[FakeMessage | None] = [None, None]
+    fetcher = FakeFetcher()
+    fetcher.__dict__["poll"] = lambda seconds: queue.pop(0)
+    monkeypatch.setattr(source, "_consumer", fetcher)
+    monkeypatch.setattr(source._rebalances, "lost", lambda numbers: told.append(f"lost {numbers}"), raising=False)
+    monkeypatch.setattr(source._rebalances, "revoked", lambda numbers: told.append(f"revoked {numbers}"))
+    while not source.seek(0, 7):
+        pass
+    source._on_revoke(cast(Any, fetcher), at(7))
+    source.poll(0.0, 1)
+    source._on_revoke(cast(Any, fetcher), at(7))
+    assert told == ["lost [3]", "revoked [3]"]
 
 
 class FakeCommits:
