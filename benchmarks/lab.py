@@ -110,6 +110,7 @@ class Lab:
             "broker": self.broker.describe.split(" at ")[0],
             "input": f"{shape.records:,} checkpoints of {size:,.0f} KB, {kind}, compression {self._compression}, "
             f"{shape.partitions} partitions",
+            "commit": _commit(),
             "machine": f"{os.cpu_count()} cores, {_cpu()}, Linux {platform.release()}, shared by all",
             "versions": ", ".join(
                 [f"Python {platform.python_version()}", f"librdkafka {libversion()[0]}", *_versions()]
@@ -218,6 +219,16 @@ def _stolen_percent(before: Any, after: Any) -> float:
     stolen: float = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
     passed: float = sum(after) - sum(before)
     return 100 * stolen / max(1e-9, passed)
+
+
+def _commit() -> str:
+    """What was measured, `dirty` with changes that are not in it."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
 
 
 def _cpu() -> str:
