@@ -115,7 +115,7 @@ def test_a_damaged_batch_pauses_its_partition_and_the_others_go_on(pipeline: Pip
     run = one.start("one")
     run.wait_for(STUCK)
     eventually(lambda: len(one.committed()) >= PARTITIONS - 1, "the others are done")
-    (line,) = run.events(STUCK)
+    line, *_ = run.events(STUCK)  # more of them where it was tried again before the others were done
     assert (line["partition"], line["offset"], line["remedy"]) == (2, 0, "wait")
     assert "3 times: tried again in" in line["why"]
     assert line["level"] == "error"
