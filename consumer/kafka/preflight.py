@@ -218,22 +218,29 @@ class Preflight:
     def start_group(self, partitions: int, partitioning: Partitioning) -> None:
         """Write the offsets where a group without any committed offset starts, as `CONSUMER_START` says.
 
-        Written while the group is empty; when another member was first, its offsets hold.
+        Written while the group is empty; when another member was first, its offsets hold. A group that has members and
+        no offset is waited for, up to 60 s: they may be dead ones whose sessions are not over yet.
 
         Raises:
-            ConfigError: there is no committed offset and CONSUMER_START is `fail`.
+            ConfigError: there is no committed offset and CONSUMER_START is `fail`, or the group still has members.
         """
-        self._ask(lambda: self._start_group(partitions, partitioning))
+        deadline = time.monotonic() + ALONE_SECONDS
+        while refused := self._ask(lambda: self._start_group(partitions, partitioning)):
+            if time.monotonic() >= deadline:
+                raise self._not_written(refused)
+            log.warning("the group has members and no offsets, waiting for either to change", refused=refused.name())
+            self._patience.pause(COORDINATOR_SECONDS)
 
-    def _start_group(self, partitions: int, partitioning: Partitioning) -> None:
+    def _start_group(self, partitions: int, partitioning: Partitioning) -> KafkaError | None:
+        """The refusal of a group that has members and no offset."""
         settings = self._settings
         if self.committed(partitions):
-            return
+            return None
         # Asked twice: right after a restart of the brokers a group with offsets was once said to have none (measured),
         # and starting it anew would repeat everything.
         self._patience.pause(COORDINATOR_SECONDS)
         if self.committed(partitions):
-            return
+            return None
         start = settings.start
         if start.kind == "fail":
             raise ConfigError(
@@ -249,18 +256,21 @@ class Preflight:
         else:
             spec = OffsetSpec.earliest() if start.kind == "earliest" else OffsetSpec.latest()
             offsets = self._offsets(partitions, spec)
-        self._write(offsets)
+        return self._write(offsets)
 
-    def _write(self, offsets: dict[int, int]) -> None:
+    def _write(self, offsets: dict[int, int]) -> KafkaError | None:
         failed = self.alter({number: (offset, "") for number, offset in offsets.items()})
         if failed is None:
             log.info("group starts", start=str(self._settings.start), offsets=offsets)
-            return
+            return None
         if failed.code() in _NO_COORDINATOR:
             raise KafkaException(failed)  # what was said of the group's offsets may not hold: all of it again
-        if failed.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP) and self.committed(len(offsets)):
-            return  # another member was first
-        raise ConfigError(
+        if failed.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP):
+            return None if self.committed(len(offsets)) else failed  # none: another member was first
+        raise self._not_written(failed)
+
+    def _not_written(self, failed: KafkaError) -> ConfigError:
+        return ConfigError(
             f"the start of group {self._settings.group_id} could not be written ({failed.name()}: {failed.str()}): "
             "stop its other members and start again"
         )

@@ -172,6 +172,7 @@ class Pipeline:
         # Not an AdminClient: once its broker has died under it, it aborts the process or never answers again.
         onlooker = {"bootstrap.servers": bootstrap, "group.id": names.group, "isolation.level": "read_uncommitted"}
         self._onlooker = Consumer({**onlooker, "log_level": 0})
+        self._unanswered: KafkaException | None = None
         self._feeder = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -283,9 +284,12 @@ class Pipeline:
     def committed(self) -> dict[int, int]:
         """The group's next offset per partition, open transactions left out; none while nobody answers."""
         try:
-            return {at.partition: at.offset for at in self.offsets()}
-        except KafkaException:  # the deadline of whoever asks bounds this
+            found = {at.partition: at.offset for at in self.offsets()}
+        except KafkaException as error:  # the deadline of whoever asks bounds this
+            self._unanswered = error
             return {}
+        self._unanswered = None
+        return found
 
     def offsets(self) -> list[TopicPartition]:
         """The same with the metadata, asked once."""
@@ -318,7 +322,8 @@ class Pipeline:
 
         deadline = time.monotonic() + seconds
         while left := behind():
-            assert time.monotonic() < deadline, f"committed, of end, after {seconds} s: {left}"
+            late = f"committed, of end, after {seconds} s: {left}; without an answer: {self._unanswered}"
+            assert time.monotonic() < deadline, late
             threading.Event().wait(0.05)
 
     def report(self, *, once: bool = True) -> Report:

@@ -81,21 +81,38 @@ def test_a_topic_that_is_hidden_from_this_principal_is_not_called_missing(
         preflight.topics([name])
 
 
-def test_the_start_of_a_group_is_written_again_until_there_is_a_coordinator(monkeypatch: pytest.MonkeyPatch) -> None:
+def refusing(monkeypatch: pytest.MonkeyPatch, code: int, times: int) -> tuple[Preflight, list[Any]]:
+    """A group without offsets, and so many refusals to write its start."""
     preflight = asking(monkeypatch, start="earliest", endless=True)
     monkeypatch.setattr(module, "COORDINATOR_SECONDS", 0.0)
-    away = [KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)] * 2000
     written: list[Any] = []
 
     def alter(offsets: Any) -> KafkaError | None:
         written.append(offsets)
-        return away.pop() if away else None
+        return KafkaError(code) if len(written) <= times else None
 
     monkeypatch.setattr(preflight, "committed", lambda partitions: {})
     monkeypatch.setattr(preflight, "_offsets", lambda partitions, spec: {0: 0})
     monkeypatch.setattr(preflight, "alter", alter)
+    return preflight, written
+
+
+@pytest.mark.parametrize(
+    "code", [KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP]
+)
+def test_the_start_of_a_group_is_written_again(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Until there is a coordinator, and no member: they may be dead ones, whose sessions outlive them."""
+    preflight, written = refusing(monkeypatch, code, times=2000)
     preflight.start_group(1, Partitioning.parse("modulo"))
     assert written == [{0: (0, "")}] * 2001
+
+
+def test_a_group_that_keeps_its_members_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    preflight, written = refusing(monkeypatch, KafkaError.UNKNOWN_MEMBER_ID, times=1_000_000)
+    monkeypatch.setattr(module, "ALONE_SECONDS", 0.0)
+    with pytest.raises(ConfigError, match="stop its other members"):
+        preflight.start_group(1, Partitioning.parse("modulo"))
+    assert len(written) == 1
 
 
 def test_a_search_asks_for_a_second_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
