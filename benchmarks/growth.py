@@ -13,15 +13,13 @@ from typing import NamedTuple
 
 from benchmarks.bench import MB
 from benchmarks.jobs import TRANSACTIONS
-from benchmarks.lab import Lab, arguments, in_turn, opened
+from benchmarks.lab import LATE_JOINS, Lab, arguments, in_turn, opened
 from benchmarks.measure import Result
 from benchmarks.report import Column, Runs, plain, save, spread, table
 from benchmarks.source import Shape
 from benchmarks.systems import CONSUMER, EOS, System
 from benchmarks.workers import refused
 
-JOIN_MS = 3000
-"""Eight members need longer to start than two: so long the broker waits before it deals out the work."""
 COLUMNS: list[Column] = [
     spread("checkpoints/s", "records_per_second"),
     plain("CPU s/10,000", "cpu_seconds_per_10000", 2),
@@ -94,7 +92,7 @@ def main() -> int:
     if unknown := set(args.curves) - set(CURVES):
         parser.error(f"no such curve: {', '.join(unknown)}; there are {', '.join(CURVES)}")
     failed = warm = False
-    with opened(args, JOIN_MS) as lab:
+    with opened(args, LATE_JOINS) as lab:
         for curve in args.curves or CURVES:
             points = CURVES[curve]
             about = lab.about(Shape())

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
@@ -31,6 +31,10 @@ from tests.brokers.foreign import ForeignBroker
 from tests.brokers.jars import Unavailable
 from tests.brokers.jvm import JvmBroker
 
+JOINS = {"group.initial.rebalance.delay.ms": "1000"}
+"""How long a broker waits for further members before it deals out the work (`classic` groups)."""
+LATE_JOINS = {"group.initial.rebalance.delay.ms": "3000"}
+"""Eight members need longer to start than two."""
 STOLEN_PERCENT = 5.0
 TRIES = 3
 LIBRARIES = ("confluent-kafka", "fastavro", "msgspec", "orjson")
@@ -157,17 +161,17 @@ def arguments(description: str, rounds: int) -> argparse.ArgumentParser:
 
 
 @contextmanager
-def opened(given: argparse.Namespace, join_ms: int = 1000) -> Iterator[Lab]:
+def opened(given: argparse.Namespace, settings: Mapping[str, str] = {}) -> Iterator[Lab]:
     """A lab on the broker of KAFKA_BOOTSTRAP_SERVERS, else on a JVM process of its own, else in a container.
 
-    `join_ms`: how long a broker of its own waits for further members before it deals out the work (`classic` groups).
+    `settings`: of the JVM process, beside `JOINS` and those of the tests' brokers.
     """
     broker: Broker
     if bootstrap := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         broker = ForeignBroker(bootstrap)
     else:
         try:
-            broker = JvmBroker(settings={"group.initial.rebalance.delay.ms": str(join_ms)}, heap="1g")
+            broker = JvmBroker(settings={**JOINS, **settings}, heap="1g")
         except Unavailable as reason:
             print(f"no broker as a JVM process ({reason}), so in a container, which adds some noise", file=sys.stderr)
             broker = ContainerBroker()

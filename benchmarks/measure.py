@@ -22,6 +22,8 @@ from benchmarks.source import Shape, Source
 
 TIMEOUT_SECONDS = 120.0
 SAMPLE_SECONDS = 0.1
+WARM_SHARE = 1 / 3
+"""Of the output, at the beginning, that does not count: a program fills its buffers, a JVM compiles."""
 VERIFIED = 200
 """Output records that are decoded and compared, of those chosen by chance."""
 OBSERVER = {
@@ -41,7 +43,7 @@ class Wrong(Exception):
 
 
 class Result(NamedTuple):
-    """What one run took; a rate and CPU time per record from the first visible output to the last."""
+    """What one run took; a rate and CPU time per record over the output that counts: see WARM_SHARE."""
 
     records_per_second: float
     cpu_seconds_per_10000: float
@@ -148,25 +150,27 @@ def measure(job: Job, program: Program) -> Result:
 
 
 def _watch(observer: _Observer, usage: Usage) -> Result:
-    started = time.monotonic()
-    first: tuple[float, int, float] | None = None
+    started, first_seconds = time.monotonic(), 0.0
+    warm: tuple[float, int, float] | None = None
     while observer.missing:
         observer.read(0.05)
         now = time.monotonic() - started
-        if observer.checkpoints and first is None:
-            first = now, observer.checkpoints, usage.cpu()
+        if observer.checkpoints and not first_seconds:
+            first_seconds = now
+        if warm is None and observer.checkpoints > observer.told * WARM_SHARE:
+            warm = now, observer.checkpoints, usage.cpu()
         if usage.ended or now > TIMEOUT_SECONDS:
             raise Wrong(f"{observer.missing:,} output records are missing after {now:.0f} s")
     last, cpu = time.monotonic() - started, usage.cpu()
-    if first is None or first[1] == observer.checkpoints:
-        raise Wrong("all output became visible at once: use more checkpoints")
-    records = (observer.checkpoints - first[1]) / observer.share
+    if warm is None or warm[1] == observer.checkpoints:
+        raise Wrong("all output that counts became visible at once: use more checkpoints")
+    records = (observer.checkpoints - warm[1]) / observer.share
     return Result(
-        records_per_second=records / (last - first[0]),
-        cpu_seconds_per_10000=(cpu - first[2]) / records * 10_000,
+        records_per_second=records / (last - warm[0]),
+        cpu_seconds_per_10000=(cpu - warm[2]) / records * 10_000,
         peak_bytes=usage.peak_bytes,
         largest_bytes=usage.largest_bytes,
-        first_seconds=first[0],
+        first_seconds=first_seconds,
         wall_seconds=last,
         total_cpu_seconds=cpu,
         duplicates=0,
@@ -208,6 +212,8 @@ class _Observer:
         """Those whose output is complete."""
         self.duplicates = self.disorder = 0
         told = [number for number, count in enumerate(self._counts) if count]
+        self.told = len(told)
+        """Those that give output."""
         self.share = len(told) / len(self._counts)
         """Of the checkpoints: those that give output."""
         self.samples: dict[int, list[bytes]] = {

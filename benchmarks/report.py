@@ -9,7 +9,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["Column", "Runs", "fraction", "load", "markdown", "middle", "plain", "save", "spread", "table"]
+__all__ = [
+    "Column",
+    "Runs",
+    "fraction",
+    "fractions",
+    "load",
+    "markdown",
+    "middle",
+    "plain",
+    "ranged",
+    "save",
+    "spread",
+    "table",
+]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -25,21 +38,23 @@ def middle(runs: Runs, label: str, field: str) -> float:
 
 
 def fraction(runs: Runs, label: str, other: str, field: str) -> float:
-    """The median of the rounds' ratios `label` / `other`: what differs between rounds is in both.
+    """The median of the rounds' ratios. Raises KeyError where one is not measured."""
+    return median(fractions(runs, label, other, field))
 
-    Raises KeyError where one is not measured.
-    """
-    return float(median(a[field] / b[field] for a, b in zip(runs[label], runs[other], strict=True)))
+
+def fractions(runs: Runs, label: str, other: str, field: str) -> list[float]:
+    """`label` / `other` in every round: what differs between rounds is in both."""
+    return [float(a[field] / b[field]) for a, b in zip(runs[label], runs[other], strict=True)]
 
 
 def spread(head: str, field: str, digits: int = 0, unit: float = 1) -> Column:
     """Median, and the lowest and highest."""
+    return head, lambda runs, label: ranged([run[field] / unit for run in runs[label]], digits)
 
-    def cell(runs: Runs, label: str) -> str:
-        values = [run[field] / unit for run in runs[label]]
-        return f"{median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
-    return head, cell
+def ranged(values: Sequence[float], digits: int) -> str:
+    """Median, and the lowest and highest."""
+    return f"{median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
 def plain(head: str, field: str, digits: int = 0, unit: float = 1) -> Column:

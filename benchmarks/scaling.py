@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from benchmarks.bench import MB
-from benchmarks.lab import Lab, arguments, in_turn, opened
+from benchmarks.lab import LATE_JOINS, Lab, arguments, in_turn, opened
 from benchmarks.latency import DOCUMENTS, START_SECONDS, WARM_SECONDS, Feeder
 from benchmarks.measure import Job, Usage, Wrong, running
 from benchmarks.report import Column, Runs, plain, save, spread, table
@@ -24,7 +24,6 @@ from tests.brokers.settings import free_port
 
 MEMBERS = (1, 2, 4, 8)
 SHAPE = Shape(partitions=64)
-JOIN_MS = 3000
 COLUMNS: list[Column] = [
     spread("transactions/s", "transactions_per_second"),
     plain("checkpoints in each", "records_per_transaction", 1),
@@ -97,7 +96,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=400.0, help="checkpoints a second (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=15.0, help="that are measured (default: %(default)s)")
     args = parser.parse_args()
-    with opened(args, JOIN_MS) as lab:
+    with opened(args, LATE_JOINS) as lab:
 
         def once(members: str) -> tuple[Load, str]:
             found = measure(lab, int(members), args.rate, args.seconds)

@@ -80,10 +80,10 @@ def test_what_never_became_visible_counts_with_what_it_has_waited() -> None:
 @pytest.mark.parametrize(
     ("sign", "limit", "other", "measured", "reached"),
     [
-        ("≥", 4, "loop exactly_once", "4.00", "yes"),
-        ("≥", 4.1, "loop exactly_once", "4.00", "**no**"),
-        ("≤", 30, "", "30.00", "yes"),
-        ("≤", 29, "", "30.00", "**no**"),
+        ("≥", 4, "loop exactly_once", "4.00 (3.00-5.00)", "yes"),
+        ("≥", 4.1, "loop exactly_once", "4.00 (3.00-5.00)", "**no**"),
+        ("≤", 30, "", "30.00 (10.00-40.00)", "yes"),
+        ("≤", 29, "", "30.00 (10.00-40.00)", "**no**"),
         ("≥", 1, "rust exactly_once", "not measured yet", "not measured yet"),
     ],
 )
