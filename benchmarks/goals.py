@@ -12,8 +12,8 @@ UNMEASURED = "not measured yet"
 COMMANDS = {
     "peers": "make bench-peers",
     "peers-1": 'make bench-peers BENCH="--partitions 1"',
-    "transactions": 'make bench BENCH="--set transactions"',
-    "latency": "python -m benchmarks.latency",
+    "transactions": 'make bench BENCH="--set transactions --count 40000"',
+    "latency": "python -m benchmarks.latency --systems consumer streams-100ms quix-100ms quix-each",
     "growth-in-flight": "python -m benchmarks.growth in-flight",
     "scale-out": "python -m benchmarks.scale_out",
     "growth-start": "python -m benchmarks.growth start",

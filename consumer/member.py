@@ -32,6 +32,7 @@ GIVE_UP_SECONDS = 0.5
 ANSWER_SECONDS = 0.001
 MARKS_SECONDS = 1.0
 LATE_SECONDS = 30.0
+ASK_AGAIN_SECONDS = 1.0
 """A transaction, or the start of a producer, that takes so long is in the log: brokers are waited for without limit."""
 
 log = get_logger("consumer.member")
@@ -66,6 +67,7 @@ class Member:
         self._report = report
         self._revoke_seconds = revoke_seconds
         self._locating: dict[int, int] = {}
+        self._ask_at = 0.0
         self._settling: Sequence[int] | None = None
         self._seeks: dict[int, int | None] = {}
         self._resumes: set[int] = set()
@@ -267,9 +269,12 @@ class Member:
 
     def _place(self, source: Source) -> None:
         """Look up where new partitions start, seek, and let them run; what is not possible yet is tried again."""
-        if self._locating:
-            for number, (offset, metadata) in source.locate(list(self._locating)).items():
+        if self._locating and time.monotonic() >= self._ask_at:
+            found = source.locate_some(list(self._locating))
+            for number, (offset, metadata) in found.items():
                 self.handle(m.Located(number, self._locating.pop(number), offset, metadata))
+            if not found:  # what runs is polled meanwhile
+                self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
         for number, offset in list(self._seeks.items()):
             if source.seek(number, offset):
                 del self._seeks[number]

@@ -17,6 +17,10 @@ from consumer.log import RateLimited, get_logger
 
 WAKE_SECONDS = 0.2
 LOCATE_SECONDS = 1.0
+HANGING = (
+    "a transaction of an earlier owner is open, or the group's coordinator does not answer; if this lasts longer than "
+    "transaction.timeout.ms, look for a hanging transaction: docs/runbook.md"
+)
 _METADATA_PREFIX = b"CGMDv2:"
 _BEHIND_FATAL = (
     KafkaError.UNSUPPORTED_VERSION,
@@ -71,6 +75,8 @@ class Source:
         self._reassigned = False
         """A partition was assigned anew, and there was no empty queue since. librdkafka takes that for the answer to a
         rebalance which may wait there: what it revokes may have another owner before this member hears of it."""
+        self._alone: list[int] = []
+        """To be located one by one: together there was no answer."""
         self._repeats = RateLimited(log, 10.0)
         self._polled = True
         """Not inside a rebalance callback, nor once the member ends by a failure."""
@@ -184,16 +190,36 @@ class Source:
             found = self._consumer.committed([TopicPartition(self._topic, number) for number in partitions], seconds)
         except KafkaException as error:
             self._judge(error.args[0], self._topic)
-            self._repeats.warning("committed offsets are not known yet", error=str(error.args[0].name()))
-            return {}
+            return self._not_known(partitions, error.args[0])
         failed = next((partition.error for partition in found if partition.error), None)
         if failed is not None:
-            self._repeats.warning("committed offsets are not known yet", error=failed.name())
-            return {}
+            return self._not_known(partitions, failed)
         return {
             partition.partition: (partition.offset if partition.offset >= 0 else None, partition.metadata or "")
             for partition in found
         }
+
+    def _not_known(self, partitions: Sequence[int], error: KafkaError) -> dict[int, tuple[int | None, str]]:
+        self._repeats.warning(
+            "committed offsets are not known yet",
+            key=(error.name(), *partitions),
+            error=error.name(),
+            partitions=list(partitions),
+            advice=HANGING,
+        )
+        return {}
+
+    def locate_some(self, partitions: Sequence[int]) -> dict[int, tuple[int | None, str]]:
+        """The same of those that can be told: all at once, or else one in each call, and then all again.
+
+        One that an open transaction holds would keep its neighbours from running: they are answered together.
+        """
+        self._alone = [number for number in self._alone if number in partitions]
+        asked = [self._alone.pop(0)] if self._alone else partitions
+        found = self.locate(asked)
+        if not found and len(asked) > 1:
+            self._alone = list(asked)
+        return found
 
     def seek(self, partition: int, offset: int | None) -> bool:
         """Fetch a paused partition from `offset` on (None: the beginning); False: not possible yet, try again."""

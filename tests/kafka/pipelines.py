@@ -315,16 +315,16 @@ class Pipeline:
     def wait_until_done(self, seconds: float = 60) -> None:
         """Until everything fed so far is committed."""
         self._feeder.flush(30)
-
-        def behind() -> dict[int, tuple[int, int]]:
-            found = self.committed()
-            return {at: (found.get(at, 0), end) for at, end in self._ends.items() if found.get(at, 0) < end}
-
         deadline = time.monotonic() + seconds
-        while left := behind():
+        while left := self.behind():
             late = f"committed, of end, after {seconds} s: {left}; without an answer: {self._unanswered}"
             assert time.monotonic() < deadline, late
             threading.Event().wait(0.05)
+
+    def behind(self) -> dict[int, tuple[int, int]]:
+        """The partitions that are not done: what is committed of each, and its end."""
+        found = self.committed()
+        return {at: (found.get(at, 0), end) for at, end in self._ends.items() if found.get(at, 0) < end}
 
     def report(self, *, once: bool = True) -> Report:
         """What the topics say, once every run has ended, and what a concurrent reader saw."""

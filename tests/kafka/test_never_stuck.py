@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from consumer import hangs
 from consumer.core.messages import OutOfRange, Records
@@ -39,6 +40,27 @@ def finish(one: Pipeline, run: Run) -> None:
 
 
 # ------------------------------------------------------------------------------------------ standing partitions
+
+
+def test_a_partition_whose_offset_is_held_does_not_hold_up_the_others(
+    broker: Broker, pipeline: PipelineFactory
+) -> None:
+    """By an open transaction of an earlier owner, perhaps one that the brokers have left hanging (KAFKA-20734)."""
+    one = pipeline("consumer")
+    one.feed(600)
+    one.commit([TopicPartition(one.names.input, number, 0) for number in range(PARTITIONS)])
+    holder = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": f"{one.names.group}-holder"})
+    holder.init_transactions(30)
+    holder.begin_transaction()
+    member = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": one.names.group})
+    holder.send_offsets_to_transaction([TopicPartition(one.names.input, 0, 0)], member.consumer_group_metadata(), 30)
+    member.close()
+
+    run = one.start("one")
+    eventually(lambda: set(one.behind()) == {0}, "the other partitions are done")
+    assert [0] in [line["partitions"] for line in run.events("committed offsets are not known yet")]
+    holder.abort_transaction(30)
+    finish(one, run)
 
 
 def test_partitions_that_stand_still_are_helped_step_by_step(pipeline: PipelineFactory) -> None:

@@ -70,7 +70,7 @@ class FakeSource:
 
     def pause(self, partitions: Sequence[int]) -> None: ...
 
-    def locate(self, partitions: Sequence[int], seconds: float = 1.0) -> dict[int, tuple[int | None, str]]:
+    def locate(self, partitions: Sequence[int]) -> dict[int, tuple[int | None, str]]:
         return {number: (self.committed[number], "") for number in partitions}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -138,6 +139,37 @@ def test_what_is_revoked_after_a_partition_was_assigned_anew_may_be_another_memb
     source.poll(0.0, 1)
     source._on_revoke(cast(Any, fetcher), at(7))
     assert told == ["lost [3]", "revoked [3]"]
+
+
+@pytest.mark.parametrize("raised", [True, False], ids=["raised", "told"])
+def test_a_partition_without_an_answer_does_not_keep_the_others(
+    source: Source, monkeypatch: pytest.MonkeyPatch, raised: bool
+) -> None:
+    """An open transaction holds the offset of partition 1."""
+    held, asked = {1}, []
+    refused = KafkaError(KafkaError._TIMED_OUT)
+
+    def committed(partitions: Sequence[TopicPartition], seconds: float) -> list[Any]:
+        numbers = [at.partition for at in partitions]
+        asked.append(numbers)
+        if raised and held & set(numbers):
+            raise KafkaException(refused)
+        return [
+            SimpleNamespace(partition=n, offset=10 * n, metadata=None, error=refused if n in held else None)
+            for n in numbers
+        ]
+
+    monkeypatch.setattr(source, "_consumer", SimpleNamespace(committed=committed))
+    left = [0, 1, 2]
+    found: dict[int, Any] = {}
+    while left != [1]:
+        some = source.locate_some(left)
+        found |= some
+        left = [number for number in left if number not in some]
+    assert found == {0: (0, ""), 2: (20, "")}
+    assert asked == [[0, 1, 2], [0], [1], [2]]
+    held.clear()
+    assert source.locate_some(left) == {1: (10, "")}
 
 
 class FakeCommits:
