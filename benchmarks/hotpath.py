@@ -75,7 +75,7 @@ class Replay:
             return m.Records(()), []
         return Source._sort(cast(Source, self), records, len(records) == most)
 
-    def locate(self, partitions: Sequence[int]) -> dict[int, tuple[int | None, str]]:
+    def locate_some(self, partitions: Sequence[int]) -> dict[int, tuple[int | None, str]]:
         return dict.fromkeys(partitions, (0, ""))
 
     def seek(self, partition: int, offset: int | None) -> bool:
