@@ -20,7 +20,8 @@ from confluent_kafka.admin import AdminClient
 from benchmarks.jobs import SUMMARIES, Work
 from benchmarks.source import Shape, Source
 
-TIMEOUT_SECONDS = 120.0
+TIMEOUT_SECONDS = 60.0
+"""Without any new output."""
 SAMPLE_SECONDS = 0.1
 WARM_SHARE = 1 / 3
 """Of the output, at the beginning, that does not count: a program fills its buffers, a JVM compiles."""
@@ -150,21 +151,23 @@ def measure(job: Job, program: Program) -> Result:
 
 
 def _watch(observer: _Observer, usage: Usage) -> Result:
-    started, first_seconds = time.monotonic(), 0.0
-    warm: tuple[float, int, float] | None = None
+    started, moved, before = time.monotonic(), 0.0, 0.0
+    first_seconds = 0.0
+    warm: tuple[float, float, float] | None = None
     while observer.missing:
         observer.read(0.05)
-        now = time.monotonic() - started
-        if observer.checkpoints and not first_seconds:
-            first_seconds = now
-        if warm is None and observer.checkpoints > observer.told * WARM_SHARE:
-            warm = now, observer.checkpoints, usage.cpu()
-        if usage.ended or now > TIMEOUT_SECONDS:
+        now, share = time.monotonic() - started, observer.share
+        if share > before:
+            moved, before = now, share
+            first_seconds = first_seconds or now
+        if warm is None and share > WARM_SHARE:
+            warm = now, share, usage.cpu()
+        if usage.ended or now - moved > TIMEOUT_SECONDS:
             raise Wrong(f"{observer.missing:,} output records are missing after {now:.0f} s")
     last, cpu = time.monotonic() - started, usage.cpu()
-    if warm is None or warm[1] == observer.checkpoints:
+    if warm is None or warm[1] == 1:
         raise Wrong("all output that counts became visible at once: use more checkpoints")
-    records = (observer.checkpoints - warm[1]) / observer.share
+    records = (1 - warm[1]) * observer.records
     return Result(
         records_per_second=records / (last - warm[0]),
         cpu_seconds_per_10000=(cpu - warm[2]) / records * 10_000,
@@ -206,16 +209,12 @@ class _Observer:
 
     def __init__(self, job: Job) -> None:
         self._counts = job.counts()
-        self.missing = sum(self._counts)
+        self.missing = self._total = sum(self._counts)
         """Output records that are not there yet."""
-        self.checkpoints = 0
-        """Those whose output is complete."""
+        self.records = len(self._counts)
+        """Of the input."""
         self.duplicates = self.disorder = 0
         told = [number for number, count in enumerate(self._counts) if count]
-        self.told = len(told)
-        """Those that give output."""
-        self.share = len(told) / len(self._counts)
-        """Of the checkpoints: those that give output."""
         self.samples: dict[int, list[bytes]] = {
             number: [] for number in random.Random(0).sample(told, min(VERIFIED, len(told)))
         }
@@ -227,6 +226,11 @@ class _Observer:
         self._consumer = Consumer({"bootstrap.servers": job.bootstrap, "group.id": "benchmark-observer", **OBSERVER})
         self._consumer.assign([TopicPartition(job.output, at, 0) for at in self._partitions])
         self.read(1.0)  # connected before the clock starts
+
+    @property
+    def share(self) -> float:
+        """How much of the output is there, from 0 to 1."""
+        return 1 - self.missing / self._total
 
     def read(self, seconds: float) -> None:
         for message in self._consumer.consume(20_000, seconds):
@@ -248,7 +252,6 @@ class _Observer:
             return
         self._counts[number] -= 1
         self.missing -= 1
-        self.checkpoints += not self._counts[number]
         if number in self.samples:
             self.samples[number].append(value)
         self.disorder += number < self._last[at]

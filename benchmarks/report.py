@@ -54,7 +54,8 @@ def spread(head: str, field: str, digits: int = 0, unit: float = 1) -> Column:
 
 def ranged(values: Sequence[float], digits: int) -> str:
     """Median, and the lowest and highest."""
-    return f"{median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
+    to = " to " if min(values) < 0 else "-"
+    return f"{median(values):,.{digits}f} ({min(values):,.{digits}f}{to}{max(values):,.{digits}f})"
 
 
 def plain(head: str, field: str, digits: int = 0, unit: float = 1) -> Column:

@@ -31,8 +31,10 @@ REVOKE_SECONDS = 3.0
 GIVE_UP_SECONDS = 0.5
 ANSWER_SECONDS = 0.001
 MARKS_SECONDS = 1.0
+SETTLE_SECONDS = 30.0
+"""So long the offsets of a lost transaction are asked for; then its partitions start over, each by itself: one whose
+offset is not told keeps no other from going on."""
 LATE_SECONDS = 30.0
-ASK_AGAIN_SECONDS = 1.0
 """A transaction, or the start of a producer, that takes so long is in the log: brokers are waited for without limit."""
 
 log = get_logger("consumer.member")
@@ -69,6 +71,7 @@ class Member:
         self._locating: dict[int, int] = {}
         self._ask_at = 0.0
         self._settling: Sequence[int] | None = None
+        self._settle_until: float | None = None
         self._seeks: dict[int, int | None] = {}
         self._resumes: set[int] = set()
         self._average_bytes = 50_000
@@ -154,7 +157,7 @@ class Member:
             # Results are nearer than input: they wake this thread, where new input would have to wait for a poll.
             self._collect(min(wait, BUSY_SECONDS))
             wait = 0.0
-        elif machine.in_work or self._seeks or self._locating:
+        elif machine.in_work or self._seeks or (self._locating and now >= self._ask_at):
             wait = min(wait, BUSY_SECONDS)
         elif self._sink.busy:
             wait = min(wait, ANSWER_SECONDS)  # it is the sink that is waited for, in `_step`
@@ -262,19 +265,22 @@ class Member:
         """A new producer is ready: the committed offsets decide what the last transaction did."""
         owned = [number for number in partitions if number in self.machine.partitions]
         found = self.source.locate(owned) if owned and self.source is not None else {}
-        if owned and not found:
+        now = time.monotonic()
+        self._settle_until = self._settle_until or now + SETTLE_SECONDS
+        if owned and not found and now < self._settle_until:
             return  # not known yet: again next turn
-        self._settling = None
+        self._settling = self._settle_until = None
         self.handle(m.Settled({number: offset for number, (offset, _) in found.items()}))
 
     def _place(self, source: Source) -> None:
         """Look up where new partitions start, seek, and let them run; what is not possible yet is tried again."""
-        if self._locating and time.monotonic() >= self._ask_at:
+        now = time.monotonic()
+        if self._locating and now >= self._ask_at and self.machine.stop_deadline is None:
             found = source.locate_some(list(self._locating))
             for number, (offset, metadata) in found.items():
                 self.handle(m.Located(number, self._locating.pop(number), offset, metadata))
-            if not found:  # what runs is polled meanwhile
-                self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
+            if not found:  # as long as that took, what runs is polled
+                self._ask_at = 2 * time.monotonic() - now
         for number, offset in list(self._seeks.items()):
             if source.seek(number, offset):
                 del self._seeks[number]

@@ -232,7 +232,7 @@ class Flusher:
     def settled(
         self, partitions: Mapping[int, Partition], committed: Mapping[int, int | None]
     ) -> tuple[list[Partition], list[Partition]]:
-        """The committed offsets decide; returns (those that moved, those of which they do not tell)."""
+        """The committed offsets decide; returns (those that moved, those of which they do not tell or are not told)."""
         moved, lost = [], []
         for partition in self._owned(partitions):
             found, taken = committed.get(partition.number), self.taken[partition.number]
@@ -243,7 +243,7 @@ class Flusher:
                 worse = max(taken.mark, partition.history.mark, key=lambda it: (it.process > 0, it.suspect is not None))
                 partition.history = partition.history.marked(worse)
                 lost.append(partition)
-            elif found != partition.committed or found == taken.next_offset:
+            elif partition.number not in committed or found != partition.committed or found == taken.next_offset:
                 lost.append(partition)  # the second: read again from before the committed offset, up to it
         self.phase = Phase.IDLE
         self.taken = {}

@@ -15,7 +15,7 @@ from consumer.core.partition import Partition, State
 
 
 class Remedy(Enum):
-    """What is tried, in this order, each after another `CONSUMER_WATCHDOG__STUCK_SECONDS` without progress."""
+    """What is tried, the first three in this order, each after another `CONSUMER_WATCHDOG__STUCK_SECONDS`."""
 
     SEEK = "seek"
     """Drop what is not committed, look the committed offset up again and fetch from there."""
@@ -23,9 +23,11 @@ class Remedy(Enum):
     """Leave the group, and join it again with a new consumer."""
     EXIT = "exit"
     """End with exit code 1: the supervisor starts the member again."""
+    WAIT = "wait"
+    """It is said, and nothing is done."""
 
 
-_LADDER = tuple(Remedy)
+_LADDER = (Remedy.SEEK, Remedy.REJOIN, Remedy.EXIT)
 
 
 @dataclass(slots=True)
@@ -80,14 +82,17 @@ class Progress:
         """
         found = []
         served = self._served(reach)
+        partitions = list(partitions)
+        told = any(partition.state is not State.LOCATING for partition in partitions)
         for partition in partitions:
             watched = self._watched.setdefault(partition.number, _Watched())
             self._note(watched, partition, now)
             if partition.number in excused or not _should_move(partition, reach, served):
                 watched.since = now
             elif now - watched.since >= self._stuck_seconds:
-                found.append(Standing(partition, _LADDER[watched.tried], now - watched.since))
-                watched.tried = min(watched.tried + 1, len(_LADDER) - 1)
+                held = told and partition.state is State.LOCATING  # asked of the same client, others had an answer
+                found.append(Standing(partition, Remedy.WAIT if held else _LADDER[watched.tried], now - watched.since))
+                watched.tried = min(watched.tried + (not held), len(_LADDER) - 1)
                 watched.since = now
         return found
 

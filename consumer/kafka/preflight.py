@@ -219,28 +219,37 @@ class Preflight:
         """Write the offsets where a group without any committed offset starts, as `CONSUMER_START` says.
 
         Written while the group is empty; when another member was first, its offsets hold. A group that has members and
-        no offset is waited for, up to 60 s: they may be dead ones whose sessions are not over yet.
+        no offset is waited for: its start is written before anyone joins, so what is said of one of them will change.
+        They may be dead ones whose sessions are not over yet.
 
         Raises:
             ConfigError: there is no committed offset and CONSUMER_START is `fail`, or the group still has members.
         """
-        deadline = time.monotonic() + ALONE_SECONDS
-        while refused := self._ask(lambda: self._start_group(partitions, partitioning)):
+        deadline, announced = time.monotonic() + ALONE_SECONDS, False
+        while members := self._ask(lambda: self._start_group(partitions, partitioning)):
+            names = ", ".join(sorted(set(members)))
             if time.monotonic() >= deadline:
-                raise self._not_written(refused)
-            log.warning("the group has members and no offsets, waiting for either to change", refused=refused.name())
+                raise ConfigError(
+                    f"group {self._settings.group_id} has no committed offset on {self._settings.input_topic}, but "
+                    f"members: {names}: stop them, or wait until their sessions are over, and start again"
+                )
+            if not announced:
+                announced = True
+                log.warning("the group has members and no offsets, waiting for either to change", members=names)
             self._patience.pause(COORDINATOR_SECONDS)
 
-    def _start_group(self, partitions: int, partitioning: Partitioning) -> KafkaError | None:
-        """The refusal of a group that has members and no offset."""
+    def _start_group(self, partitions: int, partitioning: Partitioning) -> list[str]:
+        """The members that are in the way."""
         settings = self._settings
         if self.committed(partitions):
-            return None
+            return []
         # Asked twice: right after a restart of the brokers a group with offsets was once said to have none (measured),
         # and starting it anew would repeat everything.
         self._patience.pause(COORDINATOR_SECONDS)
         if self.committed(partitions):
-            return None
+            return []
+        if members := self.members():  # one that joined just now wrote its start before
+            return [] if self.committed(partitions) else members
         start = settings.start
         if start.kind == "fail":
             raise ConfigError(
@@ -256,21 +265,20 @@ class Preflight:
         else:
             spec = OffsetSpec.earliest() if start.kind == "earliest" else OffsetSpec.latest()
             offsets = self._offsets(partitions, spec)
+        if start.kind == "checkpoint" and self.committed(partitions):  # the search may have taken minutes
+            return []
         return self._write(offsets)
 
-    def _write(self, offsets: dict[int, int]) -> KafkaError | None:
+    def _write(self, offsets: dict[int, int]) -> list[str]:
         failed = self.alter({number: (offset, "") for number, offset in offsets.items()})
         if failed is None:
             log.info("group starts", start=str(self._settings.start), offsets=offsets)
-            return None
+            return []
         if failed.code() in _NO_COORDINATOR:
             raise KafkaException(failed)  # what was said of the group's offsets may not hold: all of it again
         if failed.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP):
-            return None if self.committed(len(offsets)) else failed  # none: another member was first
-        raise self._not_written(failed)
-
-    def _not_written(self, failed: KafkaError) -> ConfigError:
-        return ConfigError(
+            return [] if self.committed(len(offsets)) else [f"one that joined just now ({failed.name()})"]
+        raise ConfigError(
             f"the start of group {self._settings.group_id} could not be written ({failed.name()}: {failed.str()}): "
             "stop its other members and start again"
         )

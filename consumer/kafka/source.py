@@ -17,6 +17,7 @@ from consumer.log import RateLimited, get_logger
 
 WAKE_SECONDS = 0.2
 LOCATE_SECONDS = 1.0
+ALONE_SECONDS = 0.3
 HANGING = (
     "a transaction of an earlier owner is open, or the group's coordinator does not answer; if this lasts longer than "
     "transaction.timeout.ms, look for a hanging transaction: docs/runbook.md"
@@ -75,8 +76,10 @@ class Source:
         self._reassigned = False
         """A partition was assigned anew, and there was no empty queue since. librdkafka takes that for the answer to a
         rebalance which may wait there: what it revokes may have another owner before this member hears of it."""
-        self._alone: list[int] = []
-        """To be located one by one: together there was no answer."""
+        self._held: list[int] = []
+        """Whose committed offset was not told when it was asked for alone; in the order in which to ask again."""
+        self._apart = False
+        """The next question is about one partition alone."""
         self._repeats = RateLimited(log, 10.0)
         self._polled = True
         """Not inside a rebalance callback, nor once the member ends by a failure."""
@@ -200,25 +203,28 @@ class Source:
         }
 
     def _not_known(self, partitions: Sequence[int], error: KafkaError) -> dict[int, tuple[int | None, str]]:
-        self._repeats.warning(
-            "committed offsets are not known yet",
-            key=(error.name(), *partitions),
-            error=error.name(),
-            partitions=list(partitions),
-            advice=HANGING,
-        )
+        advice = {"partition": partitions[0], "advice": HANGING} if len(partitions) == 1 else {}
+        self._repeats.warning("committed offsets are not known yet", key=bool(advice), error=error.name(), **advice)
         return {}
 
     def locate_some(self, partitions: Sequence[int]) -> dict[int, tuple[int | None, str]]:
-        """The same of those that can be told: all at once, or else one in each call, and then all again.
+        """The same of those that can be told: one open transaction would keep all from running, asked together.
 
-        One that an open transaction holds would keep its neighbours from running: they are answered together.
+        One question in each call. Without an answer to all together each is asked alone; what gave no answer alone is
+        `_held`, and asked, in turn and all together, once nothing else is to be asked.
         """
-        self._alone = [number for number in self._alone if number in partitions]
-        asked = [self._alone.pop(0)] if self._alone else partitions
-        found = self.locate(asked)
-        if not found and len(asked) > 1:
-            self._alone = list(asked)
+        self._held = [number for number in self._held if number in partitions]
+        others = [number for number in partitions if number not in self._held]
+        if not others:
+            self._apart = not self._apart
+            asked = [self._held[0]] if self._apart else self._held
+        else:
+            asked = others[:1] if self._apart else others
+        found = self.locate(asked, LOCATE_SECONDS if len(asked) > 1 else ALONE_SECONDS)
+        if not found and len(asked) == 1:
+            self._held = [number for number in self._held if number not in asked] + asked
+        if others:
+            self._apart = not found if len(asked) > 1 else len(others) > 1
         return found
 
     def seek(self, partition: int, offset: int | None) -> bool:

@@ -49,7 +49,13 @@ def test_a_partition_whose_offset_is_held_does_not_hold_up_the_others(
     one = pipeline("consumer")
     one.feed(600)
     one.commit([TopicPartition(one.names.input, number, 0) for number in range(PARTITIONS)])
-    holder = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": f"{one.names.group}-holder"})
+    holder = Producer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "transactional.id": f"{one.names.group}-holder",
+            "transaction.timeout.ms": 300_000,
+        }
+    )
     holder.init_transactions(30)
     holder.begin_transaction()
     member = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": one.names.group})
@@ -57,8 +63,8 @@ def test_a_partition_whose_offset_is_held_does_not_hold_up_the_others(
     member.close()
 
     run = one.start("one")
-    eventually(lambda: set(one.behind()) == {0}, "the other partitions are done")
-    assert [0] in [line["partitions"] for line in run.events("committed offsets are not known yet")]
+    eventually(lambda: set(one.behind()) == {0}, "the other partitions are done", 30)
+    eventually(lambda: run.events("committed offsets are not known yet")[-1].get("partition") == 0, "it is named")
     holder.abort_transaction(30)
     finish(one, run)
 

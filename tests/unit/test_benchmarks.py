@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import pytest
@@ -19,7 +20,7 @@ from benchmarks.goals import CPU, GOALS, RATE, Goal
 from benchmarks.goals import shown as goals_shown
 from benchmarks.lab import in_turn
 from benchmarks.latency import percentile, waited
-from benchmarks.measure import Job, Wrong
+from benchmarks.measure import Job, Wrong, _watch
 from benchmarks.peers import projected
 from benchmarks.source import Shape, from_folder, renumbered
 from benchmarks.systems import ALO, EOS, SYSTEMS
@@ -62,6 +63,21 @@ def test_everything_is_compared_with_the_consumer_under_the_same_guarantee() -> 
     assert [row[3] for row in rows] == ["1.00", "4.00", "1.00", "3.00"]
     del runs["consumer at_least_once"]
     assert bench.shown(runs).splitlines()[-1].split("|")[3].strip() == "2.00"
+
+
+def test_the_first_third_of_the_output_does_not_count() -> None:
+    """Half of the output is there when it is first seen to be more than a third."""
+    shares, seconds = iter([0.0, 0.3, 0.5, 0.8, 1.0]), iter([1.0, 5.0])
+    observer = SimpleNamespace(missing=1, share=0.0, records=100)
+
+    def read(_: float) -> None:
+        observer.share = next(shares)
+        observer.missing = int(observer.share < 1)
+
+    observer.read = read
+    usage = SimpleNamespace(ended=False, cpu=lambda: next(seconds), peak_bytes=2, largest_bytes=1)
+    result = _watch(cast(Any, observer), cast(Any, usage))
+    assert result.cpu_seconds_per_10000 == 4.0 / 50 * 10_000
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1).map(sorted), st.floats(0.01, 1))

@@ -20,7 +20,7 @@ from consumer.errors import Fenced, PolicyStop, Stop
 from consumer.kafka.source import Rejoin, Source
 from consumer.kafka.transactor import Ready, Result
 from consumer.kafka.watch import Ends
-from consumer.member import Member
+from consumer.member import SETTLE_SECONDS, Member
 from consumer.records import OutRecord
 from consumer.telemetry import Telemetry
 from consumer.work.bench import Bench
@@ -61,6 +61,7 @@ class FakeSource:
         self.committed = committed
         self.at: dict[int, int] = {}
         self.polled = True
+        self.asked = 0
 
     def poll_no_more(self) -> None:
         self.polled = False
@@ -70,8 +71,17 @@ class FakeSource:
 
     def pause(self, partitions: Sequence[int]) -> None: ...
 
+    def locate_some(self, partitions: Sequence[int]) -> dict[int, tuple[int | None, str]]:
+        self.asked += 1
+        return self.locate(partitions)
+
+    def seek(self, partition: int, offset: int | None) -> bool:
+        return True
+
+    def resume(self, partitions: Sequence[int]) -> None: ...
+
     def locate(self, partitions: Sequence[int]) -> dict[int, tuple[int | None, str]]:
-        return {number: (self.committed[number], "") for number in partitions}
+        return {number: (self.committed[number], "") for number in partitions if number in self.committed}
 
 
 class FakeBench:
@@ -147,6 +157,46 @@ def test_a_transaction_with_what_is_given_back_is_given_up() -> None:
 
     assert len(rig.sink.given_up) == 1
     assert [list(begun.offsets) for begun in rig.sink.begun] == [[5]]
+
+
+def test_partitions_are_polled_as_long_as_the_offset_of_another_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    rig.source.committed = {}
+    now = 1000.0
+
+    def asked(partitions: Sequence[int]) -> dict[int, tuple[int | None, str]]:
+        nonlocal now
+        rig.source.asked += 1
+        now += 0.3
+        return {}
+
+    monkeypatch.setattr(rig.source, "locate_some", asked)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    rig.member._locating = {4: 1}
+    for _ in range(10):
+        rig.member._place(cast(Source, rig.source))
+        now += 0.1
+    assert rig.source.asked == 4, "0.3 s each, and 0.3 s until the next"
+
+
+def test_an_offset_that_is_not_told_keeps_no_other_partition_from_going_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    rig.member._locating.clear()
+    rig.work(4, 10)
+    rig.sink.results = [m.TransactionEnded(m.Outcome.UNKNOWN, "no answer"), Ready()]
+    rig.source.committed = {}  # a transaction holds that of partition 4
+    rig.member._step(1.0)
+    rig.member._step(1.0)
+    rig.work(5, 10)
+    rig.member._step(1.0)
+    assert len(rig.sink.begun) == 1
+
+    later = time.monotonic() + SETTLE_SECONDS
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    rig.member._step(1.0)
+
+    assert [list(begun.offsets) for begun in rig.sink.begun] == [[4], [5]]
+    assert list(rig.member._locating) == [4]
 
 
 def test_a_finished_member_gives_its_partitions_back_at_once() -> None:

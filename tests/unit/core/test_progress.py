@@ -69,6 +69,18 @@ def test_the_ladder() -> None:
     assert fail.message.startswith("in/0 stands still: running for 120 s at offset 3 (committed 3, 0 records in work)")
 
 
+def test_a_partition_whose_offset_alone_is_not_told_is_waited_for() -> None:
+    """A transaction holds it, or hangs. The client works: it has told of the others, and would have to leave them."""
+    world = World(partitions=2)
+    world.assign(0, 1)
+    world.commands()
+    del world.locating[0]
+    world.place()
+    assert remedies([command for _ in range(4) for command in stands(world)]) == ["wait"] * 4
+    world.lose([1])
+    assert remedies(stands(world)) == ["seek"]
+
+
 def test_what_moved_starts_at_the_first_remedy_again() -> None:
     world = started()
     assert remedies(stands(world)) == ["seek"]

@@ -241,6 +241,17 @@ def test_what_was_read_again_up_to_the_committed_offset_is_not_taken_for_publish
     assert m.Locate(0, 2) in machine.handle(m.Settled({0: 3}), 1.0), "the reducer is asked again"
 
 
+@pytest.mark.parametrize("committed", [None, 3])
+def test_a_partition_whose_offset_is_not_told_starts_over(committed: int | None) -> None:
+    """A transaction that hangs holds it; the others go on by what is told of them."""
+    world = sending(partitions=2, records=2)
+    world.machine.partitions[0].committed = committed
+    world.end_transaction(Outcome.UNKNOWN)
+    commands = world.machine.handle(m.Settled({1: world.machine.flusher.taken[1].next_offset}), world.now)
+    assert [command.partition for command in commands if isinstance(command, m.Locate)] == [0]
+    assert world.machine.partitions[1].finished_messages == 0, "it was published"
+
+
 def test_fenced_again_right_after_a_new_producer_ends_the_member() -> None:
     world = sending()
     end(world, Outcome.FENCED, truth=False)

@@ -81,38 +81,76 @@ def test_a_topic_that_is_hidden_from_this_principal_is_not_called_missing(
         preflight.topics([name])
 
 
-def refusing(monkeypatch: pytest.MonkeyPatch, code: int, times: int) -> tuple[Preflight, list[Any]]:
-    """A group without offsets, and so many refusals to write its start."""
-    preflight = asking(monkeypatch, start="earliest", endless=True)
-    monkeypatch.setattr(module, "COORDINATOR_SECONDS", 0.0)
-    written: list[Any] = []
+class Group:
+    """What the brokers say of a group: at every look one step of each story, at last the last again."""
 
-    def alter(offsets: Any) -> KafkaError | None:
-        written.append(offsets)
-        return KafkaError(code) if len(written) <= times else None
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, start: str = "earliest") -> None:
+        self.committed: list[dict[int, Any]] = [{}]
+        self.members: list[list[str]] = [[]]
+        self.refusals: list[int] = []
+        self.written: list[Any] = []
+        self.preflight = asking(monkeypatch, start=start, endless=True)
+        monkeypatch.setattr(module, "COORDINATOR_SECONDS", 0.0)
+        monkeypatch.setattr(self.preflight, "committed", lambda partitions: self._next(self.committed))
+        monkeypatch.setattr(self.preflight, "members", lambda: self._next(self.members))
+        monkeypatch.setattr(self.preflight, "_offsets", lambda partitions, spec: {0: 0})
+        monkeypatch.setattr(self.preflight, "alter", self._alter)
 
-    monkeypatch.setattr(preflight, "committed", lambda partitions: {})
-    monkeypatch.setattr(preflight, "_offsets", lambda partitions, spec: {0: 0})
-    monkeypatch.setattr(preflight, "alter", alter)
-    return preflight, written
+    @staticmethod
+    def _next(story: list[Any]) -> Any:
+        return story.pop(0) if len(story) > 1 else story[0]
+
+    def _alter(self, offsets: Any) -> KafkaError | None:
+        self.written.append(offsets)
+        return KafkaError(self.refusals.pop()) if self.refusals else None
+
+    def start(self) -> None:
+        self.preflight.start_group(1, Partitioning.parse("modulo"))
 
 
 @pytest.mark.parametrize(
     "code", [KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP]
 )
 def test_the_start_of_a_group_is_written_again(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    """Until there is a coordinator, and no member: they may be dead ones, whose sessions outlive them."""
-    preflight, written = refusing(monkeypatch, code, times=2000)
-    preflight.start_group(1, Partitioning.parse("modulo"))
-    assert written == [{0: (0, "")}] * 2001
+    """Until there is a coordinator, and no member."""
+    group = Group(monkeypatch)
+    group.refusals = [code] * 2000
+    group.start()
+    assert group.written == [{0: (0, "")}] * 2001
+
+
+@pytest.mark.parametrize("start", ["earliest", "fail"])
+def test_offsets_that_appear_while_a_group_has_members_hold(monkeypatch: pytest.MonkeyPatch, start: str) -> None:
+    """Its start is written before anyone joins: what is said of the offsets of a group with members may be stale."""
+    group = Group(monkeypatch, start)
+    group.members = [["dead on host"]]
+    group.committed = [{}] * 10 + [{0: (7, "")}]
+    group.start()
+    assert group.written == []
+
+
+def test_offsets_that_appear_while_a_checkpoint_is_searched_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(monkeypatch, "checkpoint:5")
+    group.committed = [{}, {}, {0: (7, "")}]
+    monkeypatch.setattr(group.preflight, "_find_checkpoint", lambda *_: {0: 3})
+    group.start()
+    assert group.written == []
+
+
+def test_a_group_without_offsets_is_started_once_its_members_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(monkeypatch)
+    group.members = [["dead on host"]] * 3 + [[]]
+    group.start()
+    assert group.written == [{0: (0, "")}]
 
 
 def test_a_group_that_keeps_its_members_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    preflight, written = refusing(monkeypatch, KafkaError.UNKNOWN_MEMBER_ID, times=1_000_000)
+    group = Group(monkeypatch)
+    group.members = [["one on host"]]
     monkeypatch.setattr(module, "ALONE_SECONDS", 0.0)
-    with pytest.raises(ConfigError, match="stop its other members"):
-        preflight.start_group(1, Partitioning.parse("modulo"))
-    assert len(written) == 1
+    with pytest.raises(ConfigError, match="members: one on host: stop them"):
+        group.start()
+    assert group.written == []
 
 
 def test_a_search_asks_for_a_second_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

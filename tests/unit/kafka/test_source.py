@@ -141,35 +141,65 @@ def test_what_is_revoked_after_a_partition_was_assigned_anew_may_be_another_memb
     assert told == ["lost [3]", "revoked [3]"]
 
 
-@pytest.mark.parametrize("raised", [True, False], ids=["raised", "told"])
-def test_a_partition_without_an_answer_does_not_keep_the_others(
-    source: Source, monkeypatch: pytest.MonkeyPatch, raised: bool
-) -> None:
-    """An open transaction holds the offset of partition 1."""
-    held, asked = {1}, []
-    refused = KafkaError(KafkaError._TIMED_OUT)
+class Coordinator:
+    """Instead of the client: no answer to a question about a partition that a transaction holds."""
 
-    def committed(partitions: Sequence[TopicPartition], seconds: float) -> list[Any]:
+    def __init__(self, *held: int, raises: bool = True) -> None:
+        self.held = set(held)
+        self.raises = raises
+        self.asked: list[list[int]] = []
+
+    def committed(self, partitions: Sequence[TopicPartition], seconds: float) -> list[Any]:
         numbers = [at.partition for at in partitions]
-        asked.append(numbers)
-        if raised and held & set(numbers):
+        self.asked.append(numbers)
+        refused = KafkaError(KafkaError._TIMED_OUT)
+        if self.raises and self.held & set(numbers):
             raise KafkaException(refused)
         return [
-            SimpleNamespace(partition=n, offset=10 * n, metadata=None, error=refused if n in held else None)
+            SimpleNamespace(partition=n, offset=10 * n, metadata=None, error=refused if n in self.held else None)
             for n in numbers
         ]
 
-    monkeypatch.setattr(source, "_consumer", SimpleNamespace(committed=committed))
+    def locate(self, source: Source, left: list[int], calls: int) -> list[int]:
+        """What is found in so many calls; taken out of `left`."""
+        found: list[int] = []
+        while calls and left:
+            calls -= 1
+            some = source.locate_some(left)
+            assert some == {number: (10 * number, "") for number in some}
+            found += some
+            left[:] = [number for number in left if number not in some]
+        return found
+
+
+@pytest.mark.parametrize("raises", [True, False], ids=["raised", "told"])
+def test_a_partition_without_an_answer_does_not_keep_the_others(
+    source: Source, monkeypatch: pytest.MonkeyPatch, raises: bool
+) -> None:
+    coordinator = Coordinator(1, raises=raises)
+    monkeypatch.setattr(source, "_consumer", coordinator)
     left = [0, 1, 2]
-    found: dict[int, Any] = {}
-    while left != [1]:
-        some = source.locate_some(left)
-        found |= some
-        left = [number for number in left if number not in some]
-    assert found == {0: (0, ""), 2: (20, "")}
-    assert asked == [[0, 1, 2], [0], [1], [2]]
-    held.clear()
-    assert source.locate_some(left) == {1: (10, "")}
+    assert coordinator.locate(source, left, 4) == [0, 2]
+    assert coordinator.asked == [[0, 1, 2], [0], [1], [2]]
+    coordinator.held.clear()
+    assert coordinator.locate(source, left, 1) == [1]
+
+
+def test_what_is_held_is_asked_alone_and_together_once_nothing_else_is_to_be_asked(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator = Coordinator(0, 1, 2)
+    monkeypatch.setattr(source, "_consumer", coordinator)
+    left = [0, 1, 2]
+    coordinator.locate(source, left, 4)
+    coordinator.asked.clear()
+    coordinator.locate(source, left, 4)
+    assert coordinator.asked == [[0], [1, 2, 0], [1], [2, 0, 1]]
+    left += [3, 4]
+    assert coordinator.locate(source, left, 2) == [3, 4], "new ones do not wait for the held ones"
+    left.remove(1)  # revoked
+    coordinator.held.clear()
+    assert sorted(coordinator.locate(source, left, 2)) == [0, 2]
 
 
 class FakeCommits:
