@@ -20,7 +20,7 @@ LOCATE_SECONDS = 1.0
 ALONE_SECONDS = 0.3
 HANGING = (
     "a transaction of an earlier owner is open, or the group's coordinator does not answer; if this lasts longer than "
-    "transaction.timeout.ms, look for a hanging transaction: docs/runbook.md"
+    "a minute while other partitions run, look for a hanging transaction: docs/runbook.md#checkpointconsumerremedies"
 )
 _METADATA_PREFIX = b"CGMDv2:"
 _BEHIND_FATAL = (

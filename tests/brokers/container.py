@@ -97,6 +97,10 @@ class ContainerBroker:
         if container.status == "paused":
             container.unpause()
 
+    def logged(self, text: str) -> int:
+        """How often its log has that, restarts included."""
+        return bytes(self._wrapped().logs()).count(text.encode())
+
     def close(self) -> None:
         """Remove the container and its data."""
         self._container.stop(force=True, delete_volume=True)

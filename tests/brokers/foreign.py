@@ -36,5 +36,9 @@ class ForeignBroker:
     kill = stop
     freeze = stop
 
+    def logged(self, text: str) -> NoReturn:
+        """Its log is not ours to read."""
+        raise RuntimeError(f"the log of this broker cannot be searched for {text!r}: mark the test with `owns_broker`")
+
     def close(self) -> None:
         """Nothing to do: it stays."""

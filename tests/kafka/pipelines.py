@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
@@ -29,6 +31,7 @@ from confluent_kafka.admin import AdminClient
 
 from consumer.failpoints import FIRED, VARIABLE
 from consumer.generate import generate
+from tests.brokers.find import Broker
 from tests.brokers.topics import Topics
 from tests.checker import ConcurrentReader, Record, Report, check, collect
 from tests.workers_for_tests import UNDECODABLE, expected_values, is_filtered, is_undecodable
@@ -42,6 +45,8 @@ SESSION_SECONDS = 6
 NOTHING: Mapping[str, str] = {}
 DIED = "member died, it is started again"
 """What the supervisor logs."""
+HANGING = "likely deleted already and hence can be skipped"
+"""What the broker logs where it completes a transaction without a marker in some partition."""
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
@@ -364,6 +369,22 @@ class Pipeline:
             run.kill()
             print(run.tail())
         self._onlooker.close()
+
+
+@contextmanager
+def unless_a_transaction_hangs(broker: Broker) -> Iterator[None]:
+    """Skips a test that failed while the broker left a transaction open for ever, which is a defect of its own.
+
+    Kafka 4.3.1 takes a partition without a leader for a deleted one when it completes a transaction (KAFKA-20734), and
+    a broker that comes back has a moment in which none has one. What such a transaction held is never told again.
+    """
+    before = broker.logged(HANGING)
+    try:
+        yield
+    except AssertionError as error:
+        if broker.logged(HANGING) > before:
+            pytest.skip(f"the broker left a transaction hanging (KAFKA-20734), and then: {str(error)[:300]}")
+        raise
 
 
 def number_of(record: Record) -> int:
