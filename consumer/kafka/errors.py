@@ -132,6 +132,25 @@ TABLE: tuple[Row, ...] = (
 )
 
 
+_BEHIND_FATAL = (
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError._UNSUPPORTED_FEATURE,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.UNRELEASED_INSTANCE_ID,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+)
+
+
+def cause(error: KafkaError) -> int:
+    """The code of an error; the one behind a fatal error of the consumer, which comes once, as `_FATAL` with a text."""
+    if error.code() == KafkaError._FATAL:
+        for code in _BEHIND_FATAL:
+            if KafkaError(code).str() in error.str():
+                return code
+    return error.code()
+
+
 def classify(step: Step, error: KafkaError) -> Verdict:
     """What `error` in `step` means; what neither the table nor a flag explains is treated as fatal."""
     code = error.code()

@@ -13,6 +13,7 @@ from consumer.core.messages import Chunk, EndReached, FetchFailed, OutOfRange, R
 from consumer.errors import ConfigError, Fenced
 from consumer.failpoints import failpoint
 from consumer.kafka.conf import make_client
+from consumer.kafka.errors import cause
 from consumer.log import RateLimited, get_logger
 
 WAKE_SECONDS = 0.2
@@ -23,14 +24,6 @@ HANGING = (
     "a minute while other partitions run, look for a hanging transaction: docs/runbook.md#checkpointconsumerremedies"
 )
 _METADATA_PREFIX = b"CGMDv2:"
-_BEHIND_FATAL = (
-    KafkaError.UNSUPPORTED_VERSION,
-    KafkaError._UNSUPPORTED_FEATURE,
-    KafkaError.FENCED_INSTANCE_ID,
-    KafkaError.UNRELEASED_INSTANCE_ID,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-)
 
 Other = EndReached | OutOfRange | FetchFailed
 """What a poll may return besides records."""
@@ -383,15 +376,6 @@ class Source:
             self._error = self._error or error
         finally:
             self._polled = True
-
-
-def cause(error: KafkaError) -> int:
-    """The code of an error; the one behind a fatal error of the consumer, which comes once, as `_FATAL` with a text."""
-    if error.code() == KafkaError._FATAL:
-        for code in _BEHIND_FATAL:
-            if KafkaError(code).str() in error.str():
-                return code
-    return error.code()
 
 
 def usable(metadata: bytes) -> bool:
