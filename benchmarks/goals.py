@@ -13,7 +13,7 @@ COMMANDS = {
     "peers": "make bench-peers",
     "peers-1": 'make bench-peers BENCH="--partitions 1"',
     "transactions": 'make bench BENCH="--set transactions --count 40000"',
-    "latency": "python -m benchmarks.latency --systems consumer streams-100ms quix-100ms quix-each",
+    "latency": "python -m benchmarks.latency",
     "growth-in-flight": "python -m benchmarks.growth in-flight",
     "scale-out": "python -m benchmarks.scale_out",
     "growth-start": "python -m benchmarks.growth start",
