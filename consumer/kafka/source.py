@@ -18,7 +18,6 @@ from consumer.log import RateLimited, get_logger
 
 WAKE_SECONDS = 0.2
 LOCATE_SECONDS = 1.0
-ALONE_SECONDS = 0.3
 HANGING = (
     "a transaction of an earlier owner is open, or the group's coordinator does not answer; if this lasts longer than "
     "a minute while other partitions run, look for a hanging transaction: docs/runbook.md#checkpointconsumerremedies"
@@ -213,7 +212,7 @@ class Source:
             asked = [self._held[0]] if self._apart else self._held
         else:
             asked = others[:1] if self._apart else others
-        found = self.locate(asked, LOCATE_SECONDS if len(asked) > 1 else ALONE_SECONDS)
+        found = self.locate(asked)
         if not found and len(asked) == 1:
             self._held = [number for number in self._held if number not in asked] + asked
         if others:
