@@ -76,6 +76,7 @@ class Member:
         self._resumes: set[int] = set()
         self._average_bytes = 50_000
         self._more = False
+        self._looked = False
         self._rejoin = False
         self._busy_since: float | None = None
         self._repeats = RateLimited(log, 10.0)
@@ -105,12 +106,14 @@ class Member:
             while not self.machine.finished:
                 if self._rejoin:
                     raise Rejoin
+                self._looked = False
                 self.handle(*self._listen())
                 self._poll(source)
                 self._collect()
                 self._step(0.0 if self.machine.in_work or self._more else BUSY_SECONDS)
                 self._place(source)
-                self.handle(m.Tick())
+                if not self._looked:  # after whatever it handles, the machine looks at its partitions and the time
+                    self.handle(m.Tick())
                 self._report(self)
         except Stop as stop:
             if stop.exit_code is not ExitCode.FENCED:
@@ -131,6 +134,7 @@ class Member:
         """Feed the machine and carry out its commands."""
         if not events:
             return
+        self._looked = True
         work: list[m.Command | None] = []
         fails: list[m.Fail] = []
         for command in self.machine.handle_all(events, time.monotonic()):

@@ -55,8 +55,10 @@ from consumer.worker import Context, Worker
 
 log = logs.get_logger("consumer.process")
 STATUS_SECONDS = 0.5
-SWITCH_SECONDS = 0.0005
-"""Two threads take turns: at Python's 5 ms the poll thread stands after every call of the client."""
+SWITCH_SECONDS = 0.002
+"""Two threads take turns: at Python's 5 ms the poll thread stands after every call of the client; see bench.py."""
+LISTEN_SECONDS = 0.02
+"""Between two looks into the supervisor's pipe, each of them a turn given away."""
 REGISTRY_SECONDS = 2.0
 """One look-up: so that a stop is heard and a silent registry is named in time."""
 LEAVE_SECONDS = 2.0
@@ -114,6 +116,7 @@ class MemberProcess:
         self._pipe = pipe
         self._stop_at: float | None = None
         self._reported = 0.0
+        self._listen_at = 0.0
         self._input = Topic(spec.settings.input_topic, 0, 0)
         self._limits = Limits()
         self._bench: Bench | None = None
@@ -345,10 +348,12 @@ class MemberProcess:
             yield ("stop", time.monotonic() + self._settings.shutdown.timeout_seconds)  # the supervisor is gone
 
     def _listen(self) -> Iterable[m.Event]:
+        if (now := time.monotonic()) < self._listen_at:
+            return
+        self._listen_at = now + LISTEN_SECONDS
         for message in self._messages():
             if message[0] == "stop" and self._stop_at is None:
                 self._be_told_to_stop(message[1])
-                now = time.monotonic()
                 yield m.Stop(now + DRAIN_SHARE * (message[1] - now))
             elif message[0] == "limit":
                 yield m.LimitReached()
@@ -380,11 +385,6 @@ class MemberProcess:
         if not self._due():
             return
         machine = member.machine
-        progress = {
-            number: (partition.committed, None if (last := partition.history.sequence_number) is None else last + 1)
-            for number, partition in machine.partitions.items()
-            if partition.committed is not None
-        }
         assigned = sorted(machine.partitions)
         metrics = member.telemetry.snapshot(machine, self._source.ends(assigned), self._source.positions(assigned))
         status = Status(
@@ -393,7 +393,7 @@ class MemberProcess:
             assigned=assigned,
             ended=machine.ended,
             limit_reached=machine.limit_reached,
-            progress=progress,
+            progress=machine.committed,
             metrics=metrics,
             call=self._call(),
         )

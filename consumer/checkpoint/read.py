@@ -59,9 +59,9 @@ def number(name: str, value: wire.Number, other: wire.Number = None) -> int:
     """A 64-bit number in the first spelling that is there: an integer or a string of digits, 0 to 2^64-1."""
     if value is None:
         value = other
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
+    if type(value) is str and len(value) <= 20 and value.isdigit() and value.isascii():
         value = int(value)
-    if isinstance(value, int) and 0 <= value < 2**64:
+    if type(value) is int and 0 <= value < 2**64:
         return value
     got = "nothing" if value is None else "another value"
     raise DecodeError(f"{name}: expected an integer from 0 to 2^64-1 or a string of its digits, got {got}")

@@ -109,6 +109,15 @@ class Machine:
         """The partitions of a bounded run that are done, committed to their end."""
         return [p.number for p in self.partitions.values() if p.state is State.ENDED and not p.finished]
 
+    @property
+    def committed(self) -> dict[int, tuple[int, int | None]]:
+        """Per partition whose start is known: the committed offset, and the number after the highest one read."""
+        return {
+            number: (partition.committed, None if (last := partition.history.sequence_number) is None else last + 1)
+            for number, partition in self.partitions.items()
+            if partition.committed is not None
+        }
+
     def drained(self, numbers: Sequence[int]) -> bool:
         """Whether these partitions have nothing left to do or to publish."""
         owned = [self.partitions[number] for number in numbers if number in self.partitions]

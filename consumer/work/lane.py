@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+import msgspec
+
 from consumer.checkpoint import Position
 from consumer.core.audit import Audit
 from consumer.core.history import History
@@ -27,9 +29,8 @@ class Stage(Enum):
     DONE = "done"
 
 
-@dataclass(slots=True, eq=False)
-class Slot:
-    """One input record on its way through the worker."""
+class Slot(msgspec.Struct, eq=False):
+    """One input record on its way through the worker. A Struct, since one is made for each: in C."""
 
     record: Record
     offset: int
