@@ -114,7 +114,9 @@ def members(pipeline: Pipeline, state: ConsumerGroupState | None = None) -> list
     try:
         group = future.result()
     except KafkaException as error:
-        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+        code = error.args[0].code()
+        # A broker that has just started takes over its groups one after the other; who waits asks again.
+        if code == KafkaError.GROUP_ID_NOT_FOUND or (state is not None and code == KafkaError.NOT_COORDINATOR):
             return []
         raise
     return [member.client_id for member in group.members] if state in (None, group.state) else []
