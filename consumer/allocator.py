@@ -7,10 +7,8 @@ import ctypes
 __all__ = ["return_what_is_freed"]
 
 # glibc, malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX
-_OPTIONS = ((-1, 16 * 1024 * 1024), (-3, 4 * 1024 * 1024), (-8, 1))
-"""Above the size of an ordinary fetch: lower thresholds map and unmap each one, which cost a fifth of the CPU. What is
-trimmed is soon wanted again, page fault by page fault: at 4 MiB there were three for each record, a quarter of all
-system time; at 16 there is half of one."""
+_OPTIONS = ((-1, 4 * 1024 * 1024), (-3, 4 * 1024 * 1024), (-8, 1))
+"""Above the size of an ordinary fetch: lower thresholds map and unmap each one, which cost a fifth of the CPU."""
 
 
 def return_what_is_freed() -> None:

@@ -44,8 +44,8 @@ _WORK = (m.Open, m.Submit, m.Retry, m.DeadLetter, m.Ask, m.Drain, m.End, m.Drop,
 class Member:
     """Runs one member until its machine is finished.
 
-    `listen` is called every turn with whether the member may wait; it returns the events that the supervisor wants
-    handled. `report` is called about once a second.
+    Both are called every turn: `listen` returns the events that the supervisor wants handled, `report` may tell it
+    something.
     """
 
     def __init__(

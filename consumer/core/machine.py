@@ -111,7 +111,7 @@ class Machine:
 
     @property
     def committed(self) -> dict[int, tuple[int, int | None]]:
-        """Per partition whose start is known: the committed offset, and the number after the highest one read."""
+        """Per partition that has one: the committed offset, and the number after the highest one read."""
         return {
             number: (partition.committed, None if (last := partition.history.sequence_number) is None else last + 1)
             for number, partition in self.partitions.items()

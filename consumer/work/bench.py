@@ -209,12 +209,12 @@ class Bench:
     def _pump(self) -> bool:
         """Start what may start; True: there is more to do at once."""
         more = False
+        until = time.perf_counter() + REPORT_SECONDS
         for lane in list(self.lanes.values()):
             if not lane.startable():
                 self._report(lane)
                 continue
             slot = None
-            started = time.perf_counter()
             for _ in range(REPORT_RECORDS):
                 if self._running >= self.job.max_in_flight or not lane.startable():
                     break
@@ -224,13 +224,13 @@ class Bench:
                     self._launch(lane, slot, call)
                 else:
                     self.underway.end(call)
-                if self._inbox or time.perf_counter() - started > REPORT_SECONDS:
+                if self._inbox or time.perf_counter() > until:
                     break
             if slot is not None:  # to the end of the line: none may take every place that becomes free
                 self.lanes[lane.number] = self.lanes.pop(lane.number)
             self._report(lane)  # before another call, which may take however long
-            if slot is not None and self._inbox:
-                return True  # commands first: a drain would have to wait for a call of every other lane
+            if slot is not None and (self._inbox or time.perf_counter() > until):
+                return True  # commands first, and other tasks: they would have to wait for a call of every other lane
             more = more or (lane.startable() and self._running < self.job.max_in_flight)
         return more or bool(self._inbox)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -111,6 +112,9 @@ class Rig:
         )
         self.source = FakeSource({4: 0, 5: 0})
         self.member.source = cast(Source, self.source)
+        self.own()
+
+    def own(self) -> None:
         self.member.assigned([4, 5])
         for number, partition in self.member.machine.partitions.items():
             self.member.handle(m.Located(number, partition.epoch, 0, ""))
@@ -145,6 +149,37 @@ def test_nothing_of_a_lost_partition_is_published_once_the_old_transaction_is_se
     rig.member.handle(m.Tick())
 
     assert len(rig.sink.begun) == 1, "the member has joined again: the broker would have taken this"
+
+
+def test_a_member_that_only_waits_for_memory_sees_that_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It polls nothing meanwhile, so nothing is handled but the Tick: without it, it would hold for ever."""
+
+    class Paused(Exception):
+        pass
+
+    def pause(partitions: Sequence[int]) -> None:
+        raise Paused
+
+    clock = iter(range(1000))
+    monkeypatch.setattr(member_module, "time", SimpleNamespace(monotonic=lambda: next(clock) / 100))
+    rig = Rig()
+    rig.member._outbox = cast(Any, SimpleNamespace(get=never, get_nowait=never))
+    rig.member.machine.budget.max_bytes = 1
+    monkeypatch.setattr(rig.source, "pause", pause)
+
+    def listen() -> Sequence[m.Event]:
+        if not rig.member.machine.partitions:
+            rig.own()
+            rig.fetch(4, 1)
+        return []
+
+    rig.member._listen = listen
+    with pytest.raises(Paused):
+        rig.member.run(cast(Source, rig.source))
+
+
+def never(timeout: float = 0.0) -> None:
+    raise Empty
 
 
 def test_a_transaction_with_what_is_given_back_is_given_up() -> None:

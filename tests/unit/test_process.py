@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import pytest
 
-from consumer.core.messages import Stop
+from consumer import process as process_module
+from consumer.core.messages import LimitReached, Stop
 from consumer.kafka.source import Source
 from consumer.process import MemberProcess, _tell
 from consumer.protocol import Spec
@@ -67,6 +68,17 @@ def test_a_failure_keeps_its_exit_code_where_the_group_cannot_be_left(
     process._source = cast(Source, SimpleNamespace(abandon=abandon))
     process._abandon()
     assert [line.getMessage() for line in caplog.records] == ["the group was not left in order"]
+
+
+def test_the_supervisor_is_listened_to_again_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = Pipe()
+    process = MemberProcess(Spec(0, Settings(), "a:B", None, None), theirs)
+    now = 1000.0
+    monkeypatch.setattr(process_module, "time", SimpleNamespace(monotonic=lambda: now))
+    assert list(process._listen()) == []
+    ours.send(("limit", None))
+    now += 0.02
+    assert list(process._listen()) == [LimitReached()], "a stop must not wait longer than this"
 
 
 def test_a_stop_is_heard_while_the_group_is_left_to_join_it_again(monkeypatch: pytest.MonkeyPatch) -> None:

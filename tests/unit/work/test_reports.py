@@ -12,6 +12,7 @@ import pytest
 from consumer.core import messages as m
 from consumer.core.history import History
 from consumer.work import bench as bench_module
+from consumer.work.bench import REPORT_SECONDS
 from consumer.worker import Worker
 from tests.unit.work.shop import FakeRecord, Shop, chunk_of
 
@@ -108,4 +109,11 @@ def test_a_command_does_not_wait_for_a_call_of_every_partition(turned: Turned) -
     turned.submit(1, turned.slow)
     assert turned.round() == [(0, 0), (0, 1)]
     assert turned.now < 1000.0 + SLOW, "a drain would have to wait: when partitions are revoked there are 3 s for it"
-    assert turned.round() == [(1, 0), (0, 2)], "it was the other partition's turn"
+    assert [turned.round(), turned.round()] == [[(1, 0)], [(0, 2)]], "it was the other partition's turn"
+
+
+def test_other_tasks_do_not_wait_for_a_turn_of_every_partition(turned: Turned) -> None:
+    """A reducer's `async def commit` goes on between two rounds."""
+    for number in range(5):
+        turned.submit(number, lambda: 0.6 * REPORT_SECONDS)
+    assert [turned.round() for _ in range(3)] == [[(0, 0), (1, 0)], [(2, 0), (3, 0)], [(4, 0)]]
