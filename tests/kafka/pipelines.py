@@ -322,9 +322,20 @@ class Pipeline:
         self._feeder.flush(30)
         deadline = time.monotonic() + seconds
         while left := self.behind():
-            late = f"committed, of end, after {seconds} s: {left}; without an answer: {self._unanswered}"
-            assert time.monotonic() < deadline, late
+            assert time.monotonic() < deadline, self._late(left, seconds)
             threading.Event().wait(0.05)
+
+    def _late(self, left: Mapping[int, tuple[int, int]], seconds: float) -> str:
+        """What is known of a group that does not get on."""
+        group = AdminClient({"bootstrap.servers": self._bootstrap}).describe_consumer_groups([self.names.group])
+        try:
+            told = group[self.names.group].result(10)
+            owned = {one.client_id: [at.partition for at in one.assignment.topic_partitions] for one in told.members}
+            state = f"{told.state}, {owned}"
+        except (KafkaException, TimeoutError) as error:
+            state = str(error)
+        reads = f"committed, of end, after {seconds} s: {left}; without an answer: {self._unanswered}"
+        return f"{reads}; the group: {state}"
 
     def behind(self) -> dict[int, tuple[int, int]]:
         """The partitions that are not done: what is committed of each, and its end."""

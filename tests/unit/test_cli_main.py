@@ -207,11 +207,13 @@ def test_a_signal_before_run_could_take_it_is_no_error(verb: Callable[[str, Run]
         return 1
 
     verb("run", run)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would this
     try:
         assert main(["run"]) == 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_supervisor_s_imports_stay_small() -> None:
