@@ -330,7 +330,10 @@ class Pipeline:
         group = AdminClient({"bootstrap.servers": self._bootstrap}).describe_consumer_groups([self.names.group])
         try:
             told = group[self.names.group].result(10)
-            owned = {one.client_id: [at.partition for at in one.assignment.topic_partitions] for one in told.members}
+            owned = [
+                (one.client_id, one.member_id, [at.partition for at in one.assignment.topic_partitions])
+                for one in told.members  # among them, perhaps, some whose processes are gone
+            ]
             state = f"{told.state}, {owned}"
         except (KafkaException, TimeoutError) as error:
             state = str(error)
