@@ -33,7 +33,7 @@ from consumer.worker import Worker
 REPORT_RECORDS = 256
 REPORT_SECONDS = 0.01
 """Each report wakes the poll thread, which takes the interpreter lock, and with it the caches, to another core. With 64
-records, and turns of 0.5 ms (`process.SWITCH_SECONDS`), a checkpoint took a sixth more CPU."""
+records, and turns of 0.5 ms (`process.SWITCH_SECONDS`), a checkpoint took a fifth more CPU."""
 MEASURE_SECONDS = 1.0
 
 
