@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import methodcaller
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from consumer.errors import DecodeError
 
@@ -43,7 +45,7 @@ def headers_of(record: Record) -> Headers:
         raise DecodeError("the headers cannot be read: a name is not valid UTF-8") from None
 
 
-class OutRecord(NamedTuple):
+class OutRecord(msgspec.Struct, frozen=True, gc=False):
     """One record to produce; `partition` is already chosen."""
 
     topic: str

@@ -121,10 +121,10 @@ def _number(name: str, types: tuple[type, ...], bits: int, encode: Encode) -> No
 
 def _integer(name: str, bits: int) -> Node:
     """Ints of so many bits and a sign."""
-    fits = f"type({{v}}) is int and {-1 << bits} <= {{v}} < {1 << bits}"
+    fits = f"type({{v}}) is int and 0 <= {{v}} < {1 << bits}"
     groups = (
-        "LAST[z] if (z := {v} << 1 if {v} >= 0 else ~({v} << 1)) < 1 << 14 else MORE[z & 16383] + LAST[z >> 14] "
-        "if z < 1 << 28 else MORE[z & 16383] + MORE[z >> 14 & 16383] + LAST[z >> 28] if z < 1 << 42 else varint({v})"
+        "LAST[{v} << 1] if {v} < 1 << 13 else MORE[{v} << 1 & 16383] + LAST[{v} >> 13] if {v} < 1 << 27 "
+        "else MORE[{v} << 1 & 16383] + MORE[{v} >> 13 & 16383] + LAST[{v} >> 27] if {v} < 1 << 41 else varint({v})"
     )
     return _number(name, (int,), bits, varint)._replace(fast=((fits, groups),))
 

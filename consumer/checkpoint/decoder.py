@@ -77,7 +77,7 @@ def is_end_of_epoch(checkpoint: Any) -> bool:
 
 def numbers_of(checkpoint: Any) -> tuple[int | None, int | None]:
     """The sequence number, and the epoch where the checkpoint is the last of it; None where it does not tell."""
-    if isinstance(checkpoint, (Checkpoint, CheckpointHeader)):
+    if type(checkpoint) is CheckpointHeader or isinstance(checkpoint, (Checkpoint, CheckpointHeader)):
         summary = checkpoint.summary
         return summary.sequence_number, None if summary.end_of_epoch is None else summary.epoch
     return sequence_number_of(checkpoint), epoch_of(checkpoint) if is_end_of_epoch(checkpoint) else None

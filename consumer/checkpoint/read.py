@@ -81,18 +81,18 @@ def gas(data: wire.Gas) -> GasCostSummary:
 
 def summary(signed: wire.SignedSummary) -> Summary:
     """The summary under either of its two envelopes."""
-    data = either("checkpoint_summary.data", signed.data, signed.checkpoint)
+    data = signed.data or either("checkpoint_summary.data", signed.checkpoint)
     end = data.end_of_epoch_data or data.endOfEpochData
     return Summary(
         number("epoch", data.epoch),
         number("sequence_number", data.sequence_number, data.sequenceNumber),
         number("network_total_transactions", data.network_total_transactions, data.networkTotalTransactions),
-        either("content_digest", data.content_digest, data.contents_digest, data.contentDigest, data.contentsDigest),
+        data.content_digest
+        or either("content_digest", data.content_digest, data.contents_digest, data.contentDigest, data.contentsDigest),
         data.previous_digest or data.previousDigest,
         gas(
-            either(
-                "epoch_rolling_gas_cost_summary", data.epoch_rolling_gas_cost_summary, data.epochRollingGasCostSummary
-            )
+            data.epoch_rolling_gas_cost_summary
+            or either("epoch_rolling_gas_cost_summary", data.epochRollingGasCostSummary)
         ),
         number("timestamp_ms", data.timestamp_ms, data.timestampMs),
         end and {re.sub("([A-Z])", r"_\1", key).lower(): value for key, value in end.items()},
@@ -104,7 +104,7 @@ def contents(header: wire.HeaderDocument[wire.Entry]) -> list[wire.Entry]:
     found = header.checkpoint_contents
     if isinstance(found, list):
         return found
-    return either("checkpoint_contents.V1", found.V1, found.V2).transactions
+    return (found.V1 or either("checkpoint_contents.V1", found.V2)).transactions
 
 
 def listed(entry: wire.Listed) -> str | None:

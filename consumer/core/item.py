@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from consumer.core.history import History
 from consumer.records import OutRecord
@@ -11,7 +12,7 @@ from consumer.records import OutRecord
 __all__ = ["Item"]
 
 
-class Item(NamedTuple):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """Finished work that is published and committed as a whole: one checkpoint, or one closed batch.
 
     It accounts for every delivered input offset from `first` to `last`, both included; what produced nothing has

@@ -189,20 +189,20 @@ class Partition:
         Raises:
             OrderError: the items are not exactly the head of what was delivered.
         """
-        delivered = self.delivered
         if items and not self.finished:
             self.oldest_finished = now
+        delivered = self.delivered
         for item in items:
-            first, last, records, outs, size_bytes, *_ = item
+            first, last = item.first, item.last
             if not delivered or delivered[0] != first:
                 raise OrderError(f"partition {self.number}: {first}-{last} finished out of order")
             count, at = 1, delivered.popleft()
-            while delivered and delivered[0] <= last:
+            while at != last and delivered and delivered[0] <= last:
                 count, at = count + 1, delivered.popleft()
-            if at != last or count != records:
-                raise OrderError(f"partition {self.number}: {first}-{last} covers {count} of {records}")
-            self.finished_bytes += size_bytes
-            self.finished_messages += len(outs) or 1
+            if at != last or count != item.records:
+                raise OrderError(f"partition {self.number}: {first}-{last} covers {count} of {item.records}")
+        self.finished_bytes += sum([item.size_bytes for item in items])
+        self.finished_messages += sum([len(item.outs) or 1 for item in items])
         self.finished.extend(items)
         if items:
             if self.attempts:
@@ -213,10 +213,11 @@ class Partition:
 
     def commit(self, items: int, next_offset: int, since: float) -> None:
         """The first `items` finished items are committed, by a transaction that began at `since`."""
-        for _ in range(items):
-            _, _, _, outs, size_bytes, self.history, *_ = self.finished.popleft()
-            self.finished_bytes -= size_bytes
-            self.finished_messages -= len(outs) or 1
+        done = [self.finished.popleft() for _ in range(items)]
+        if done:
+            self.history = done[-1].history
+        self.finished_bytes -= sum([item.size_bytes for item in done])
+        self.finished_messages -= sum([len(item.outs) or 1 for item in done])
         self.committed = next_offset
         self.condemned = {at: why for at, why in self.condemned.items() if at >= next_offset}
         self.oldest_finished = max(self.oldest_finished, since)

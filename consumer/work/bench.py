@@ -289,9 +289,10 @@ class Bench:
                 self._calls.hook(slot.checkpoint)
             stage = "process_checkpoint"
             result = self._calls.process(slot.checkpoint)
-            since = self.tally.spend("process", since)
+            done = self.tally.spend("process", since)
+            self.tally.durations.append(done - since)
             stage = "encode"
-            self._take(lane, slot, result)
+            self._take(lane, slot, result, done)
         except FAILURES as error:
             self._failed(lane, slot, stage, error)
         else:
@@ -310,7 +311,7 @@ class Bench:
             self.tally.took(since)
             stage = "encode"
             if not lane.dropped:
-                self._take(lane, slot, result)
+                self._take(lane, slot, result, time.perf_counter())
         except FAILURES as error:
             self._failed(lane, slot, stage, error)
         else:
@@ -321,16 +322,13 @@ class Bench:
             self._running -= 1
             self._wake.set()
 
-    def _take(self, lane: Lane, slot: Slot, result: Any) -> None:
+    def _take(self, lane: Lane, slot: Slot, result: Any, since: float) -> None:
         """The worker returned: encode in direct mode, keep the messages for the reducer otherwise."""
         messages = result if type(result) is list else [] if result is None else [result]
         if self._reducing is None:
             if messages:
-                since = time.perf_counter()
-                record = slot.record
-                source = Source(
-                    self.job.context.input_topic, lane.number, slot.offset, slot.offset, record.key(), slot.headers
-                )
+                topic, key = self.job.context.input_topic, slot.record.key()
+                source = Source(topic, lane.number, slot.offset, slot.offset, key, slot.headers)
                 slot.outs = self.job.publisher.records(messages, source)
                 self.tally.spend("encode", since)
         else:
@@ -364,7 +362,7 @@ class Bench:
         if lane.dropped:
             return
         while not lane.committing and not lane.commit_failed and (slot := lane.release_head()) is not None:
-            if not self._gate.releases(lane, slot):
+            if slot.dead and not self._gate.releases(lane, slot):
                 break
             if self._reducing is not None and not self._reducing.ready_for(lane, slot):
                 return  # a batch is being committed; its end calls again

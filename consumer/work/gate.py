@@ -33,9 +33,9 @@ class Gate:
         return anomaly is None or self._goes_on(lane, slot, anomaly, tally)
 
     def releases(self, lane: Lane, slot: Slot) -> bool:
-        """Whether the head may leave. A dead letter beyond the limits may not: it is held for good."""
+        """Whether the head, a dead letter, may leave. One beyond the limits may not: it is held for good."""
         limits = self._job.dead_letter_limits
-        if not slot.dead or not limits.refuses(lane.history.after(slot.sequence_number, slot.ended_epoch, dead=True)):
+        if not limits.refuses(lane.history.after(slot.sequence_number, slot.ended_epoch, dead=True)):
             return True
         lane.halt(slot, stops.dead_letters(self._where(lane, slot), described(slot.error), limits))
         return False

@@ -52,9 +52,8 @@ class Slot(msgspec.Struct, eq=False):
     def position_in(self, topic: str) -> Position:
         """Where the record came from, as the decoded checkpoint tells it; raises DecodeError (`headers_of`)."""
         record = self.record
-        self.headers = self.headers or headers_of(record)
-        headers = tuple(self.headers)
-        return Position(topic, record.partition(), self.offset, record.timestamp()[1], record.key(), headers)
+        headers = self.headers = self.headers or headers_of(record)
+        return Position(topic, record.partition(), self.offset, record.timestamp()[1], record.key(), tuple(headers))
 
 
 @dataclass(slots=True, eq=False)
@@ -171,7 +170,7 @@ class Lane:
 
     def emit(self, first: int, last: int, records: int, outs: Sequence[OutRecord], at: int, dead: bool = False) -> None:
         """One finished piece of work for the next report, up to the last released record."""
-        size = sum([out.size_bytes for out in outs])
+        size = outs[0].size_bytes if len(outs) == 1 else sum([out.size_bytes for out in outs])
         self.items.append(Item(first, last, records, outs, size, self.history, dead, at))
 
     def emit_single(self, slot: Slot) -> None:
@@ -183,7 +182,8 @@ class Lane:
         self.window.popleft()
         if not slot.skipped:
             self.history = self.history.after(slot.sequence_number, slot.ended_epoch, slot.dead)
-        self._done_with(slot)
+        self.processed += 1
+        self.freed_bytes += slot.size_bytes
         slot.checkpoint = None
 
     def cut_off(self) -> None:

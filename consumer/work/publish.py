@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from consumer.errors import ConfigError, SchemaViolation
 from consumer.partitioning import partition_for_key
@@ -33,7 +35,7 @@ class Target:
     encode: Callable[[Any], bytes]
 
 
-class Source(NamedTuple):
+class Source(msgspec.Struct, frozen=True, gc=False):
     """The input that messages were made of."""
 
     topic: str
@@ -62,7 +64,7 @@ class Publisher:
         trace = [header for header in source.headers if header[0] == TRACE] if source.headers else []
         total = len(messages)
         if total == 1:
-            headers = [origin, *trace]
+            headers = [origin, *trace] if trace else [origin]
             return [self._record(messages[0], source, headers, size_of(source.key, None, headers))]
         most = size_of(source.key, None, [origin, (PART, b"%d/%d" % (total, total)), *trace])
         return [
@@ -153,9 +155,15 @@ class DeadLetters:
 
 def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """Bytes that a record takes in a record batch, rounded up."""
-    size = RECORD_OVERHEAD_BYTES + len(key or b"") + len(value or b"")
+    size = RECORD_OVERHEAD_BYTES
+    if key is not None:
+        size += len(key)
+    if value is not None:
+        size += len(value)
     for name, content in headers:
-        size += len(name.encode()) + len(content or b"") + 8
+        size += 8 + (len(name) if name.isascii() else len(name.encode()))
+        if content is not None:
+            size += len(content)
     return size
 
 

@@ -23,8 +23,6 @@ class Tally:
         """Count the time from `since` (perf_counter) until now, and return now."""
         now = time.perf_counter()
         self.seconds[activity] += now - since
-        if activity == "process":
-            self.durations.append(now - since)
         return now
 
     def took(self, since: float) -> None:

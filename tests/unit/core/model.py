@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from consumer.core import messages as m
 from consumer.core.flush import FlushPolicy, Phase
 from consumer.core.history import DeadLetterLimits, History, Mark
@@ -503,7 +505,7 @@ class World:
 
 
 def unmarked(metadata: str) -> History:
-    return History.decode(metadata).marked(Mark())._replace(topic_id="")
+    return replace(History.decode(metadata).marked(Mark()), topic_id="")
 
 
 def running(world: World, number: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from consumer.core import messages as m
 from consumer.core.history import DeadLetterLimits, History
@@ -66,7 +67,7 @@ def test_with_the_count_taken_out_of_the_metadata_it_goes_on() -> None:
     world = failing(limit=3)
     run(world)
     log = world.logs[0]
-    log.metadata = History.decode(log.metadata)._replace(dead_run=0, dead_window=0).encode()
+    log.metadata = replace(History.decode(log.metadata), dead_run=0, dead_window=0).encode()
     world.fails = []
     world.restart()
     fail_all(world)

@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from consumer.core.history import RATIO_RECORDS, SEEN_NUMBERS, DeadLetterLimits, History, Mark
 from consumer.core.starts import MOST_ALONE
@@ -102,11 +103,11 @@ def test_it_tells_whose_offset_it_is():
     assert kept.topic_id == "new"
     assert kept.of_topic("new") == (kept, True)
     assert kept.of_topic("other") == (kept, False)
-    assert kept.of_topic("") == (kept._replace(topic_id=""), True), "brokers that do not tell"
+    assert kept.of_topic("") == (replace(kept, topic_id=""), True), "brokers that do not tell"
 
 
 def test_elsewhere_it_starts_afresh_but_for_the_dead_letters():
-    assert LARGEST.afresh() == LARGEST._replace(sequence_number=None, seen=0)
+    assert LARGEST.afresh() == replace(LARGEST, sequence_number=None, seen=0)
     assert LARGEST.keeping_seen(False).seen == 0
     assert LARGEST.keeping_seen(True) == LARGEST
 

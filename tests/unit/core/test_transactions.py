@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from consumer.core import messages as m
 from consumer.core.flush import LATE_LOOKS, LATE_TIMES
@@ -445,7 +446,7 @@ def test_what_finishes_out_of_order_is_never_committed() -> None:
     world.end_transaction(Outcome.COMMITTED)
     world.poll(3)
     for first, last, records in ((4, 4, 1), (3, 4, 1), (3, 3, 2), (3, 9, 3)):
-        wrong = item._replace(first=first, last=last, records=records)
+        wrong = replace(item, first=first, last=last, records=records)
         with pytest.raises(OrderError, match="partition 0"):
             partition.finish([wrong], world.now)
         partition.delivered.clear()
