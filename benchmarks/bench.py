@@ -81,6 +81,7 @@ def main() -> int:
         runs = in_turn(labels, args.rounds, once)
     print(f"\nmedians of {args.rounds} rounds (lowest-highest), every run verified\n{shown(runs)}")
     name = args.set if args.partitions == Shape().partitions else f"{args.set}-{args.partitions}"
+    name += "-real" * bool(args.checkpoints)
     print(save(name + "-some" * bool(args.systems), about, runs))
     return 0 if len(runs) == len(labels) else 1
 

@@ -101,6 +101,8 @@ class Program(NamedTuple):
     """What it publishes is of the checkpoint."""
     keeps_order: bool = True
     """Keys of one output partition come in the order of the input."""
+    exactly_once: bool = False
+    """It promises it: no output record may come twice."""
 
 
 @contextmanager
@@ -185,6 +187,8 @@ def _verify(job: Job, program: Program, observer: _Observer) -> None:
         found = [job.work.decode(value) for value in values] if program.decodes else job.outputs(number)
         if found != job.outputs(number):
             raise Wrong(f"checkpoint {number} was published as {found!r}")
+    if observer.duplicates and program.exactly_once:
+        raise Wrong(f"{observer.duplicates:,} output records came twice")
     if observer.disorder and program.keeps_order:
         raise Wrong(f"{observer.disorder:,} output records came before one that precedes them in the input")
     committed, expected = _committed(job), job.shape.records * len(job.groups)

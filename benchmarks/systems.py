@@ -42,7 +42,7 @@ class System(NamedTuple):
 
     def program(self, job: Job, delivery: str) -> Program:
         """How it is started."""
-        checks = (self.exit_code, self.commits, self.decodes, self.keeps_order)
+        checks = (self.exit_code, self.commits, self.decodes, self.keeps_order, delivery == EOS)
         if self.command:
             arguments = (job.bootstrap, job.input, job.output, job.groups[0], delivery)
             return Program((*self.command, *arguments, *self.options), {**PYTHON, **self.environ}, *checks)

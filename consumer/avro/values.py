@@ -120,7 +120,7 @@ def _number(name: str, types: tuple[type, ...], bits: int, encode: Encode) -> No
 
 
 def _integer(name: str, bits: int) -> Node:
-    """Ints of so many bits and a sign."""
+    """Ints of so many bits and a sign; those below 0, which are rare, by a call."""
     fits = f"type({{v}}) is int and 0 <= {{v}} < {1 << bits}"
     groups = (
         "LAST[{v} << 1] if {v} < 1 << 13 else MORE[{v} << 1 & 16383] + LAST[{v} >> 13] if {v} < 1 << 27 "

@@ -28,8 +28,6 @@ _NEXT = b"," + _KEY
 _MAX_KEYS = 8
 _LIST = b',"transactions":['
 _TRANSACTION = b'{"transaction":{'
-_SIGNED = _TRANSACTION + b'"data":[{"intent_message":{'
-"""As IOTA's and Sui's nodes write it. A long text is found sooner: more bytes are passed over in each step."""
 _OBJECTS = b',"input_objects":'
 _END = b"]}]}"  # of the last object list, and of all that is around it
 
@@ -70,8 +68,7 @@ def _read_pieces(data: bytes) -> wire.Document | None:
 
     The contents list the digests of the transactions: each piece must have the next one, and no piece be left over.
     Something among the objects that looks like a transaction is found besides all real ones, and is one too many (so
-    long as all of them are there, and begin alike: who leaves transactions out must leave them out of the contents as
-    well).
+    long as all of them are there: who leaves transactions out must leave them out of the contents as well).
     """
     top = data.find(_LIST + _TRANSACTION)
     if top < 0 or not data.endswith(_END):
@@ -79,7 +76,6 @@ def _read_pieces(data: bytes) -> wire.Document | None:
     header = parse(_LISTED, data[:top] + b"}")
     transactions = []
     at = top + len(_LIST)
-    following = b"," + (_SIGNED if data.startswith(_SIGNED, at) else _TRANSACTION)
     for entry in contents(header):
         end = data.find(_OBJECTS, at)
         if not at or end < 0:
@@ -88,5 +84,5 @@ def _read_pieces(data: bytes) -> wire.Document | None:
         if digest(effects(transaction.effects)) != listed(entry):
             return None
         transactions.append(transaction)
-        at = data.find(following, end) + 1  # 0: there is no other
+        at = data.find(b"," + _TRANSACTION, end) + 1  # 0: there is no other
     return None if at else wire.Document(header.checkpoint_summary, transactions)

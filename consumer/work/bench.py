@@ -366,8 +366,8 @@ class Bench:
                 break
             if self._reducing is not None and not self._reducing.ready_for(lane, slot):
                 return  # a batch is being committed; its end calls again
-            lane.processed_one(slot)
             self.tally.processed(slot)
+            lane.processed_one(slot)
             if self._reducing is None:
                 lane.emit_single(slot)
             elif not self._reducing.add(lane, slot):

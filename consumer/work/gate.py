@@ -17,7 +17,7 @@ ANOMALY_SECONDS = 10.0
 
 
 class Gate:
-    """Asked once about every record in input order, when it is decoded and when it is released."""
+    """Asked once about every record in input order, when it is decoded, and about every dead letter at its release."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

@@ -184,7 +184,7 @@ class Lane:
             self.history = self.history.after(slot.sequence_number, slot.ended_epoch, slot.dead)
         self.processed += 1
         self.freed_bytes += slot.size_bytes
-        slot.checkpoint = None
+        slot.checkpoint, slot.error = None, ""  # its traceback holds the frame that holds the slot
 
     def cut_off(self) -> None:
         """A bounded run ends here: nothing that waits is part of it."""

@@ -96,8 +96,11 @@ def test_a_program_that_does_not_do_the_job_is_refused(lab: Lab, program: str, c
         lab.run(System("a bad one", (sys.executable, "-c", program)), ALO, SHAPE)
 
 
-def test_what_is_published_twice_is_counted(lab: Lab) -> None:
-    assert lab.run(System("a bad one", (sys.executable, "-c", TWICE)), ALO, SHAPE).duplicates == 4
+def test_what_is_published_twice_is_counted_or_refused(lab: Lab) -> None:
+    system = System("a bad one", (sys.executable, "-c", TWICE))
+    assert lab.run(system, ALO, SHAPE).duplicates == 4
+    with pytest.raises(Wrong, match="4 output records came twice"):
+        lab.run(system, EOS, SHAPE)
 
 
 def test_latency_is_that_of_every_record(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

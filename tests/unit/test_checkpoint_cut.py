@@ -97,16 +97,6 @@ def test_a_missing_or_strange_transaction_is_read_whole() -> None:
     )
 
 
-def test_transactions_that_do_not_begin_as_the_first_one_does_are_read_whole() -> None:
-    made = json.loads(INTACT)
-    for number in range(3):
-        transactions = [dict(part) for part in made["transactions"]]
-        transactions[number]["transaction"] = {"more": 1, **transactions[number]["transaction"]}
-        data = compact({**made, "transactions": transactions})
-        assert said(Checkpoint.decode(data, AT).transactions) == whole(INTACT)
-        assert in_cuts(data) is (number == 0)  # the others begin with what the first, a strange one, begins with
-
-
 def test_an_input_without_objects_or_transactions_is_read_whole() -> None:
     made = json.loads(INTACT)
     for part in made["transactions"]:

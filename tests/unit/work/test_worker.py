@@ -315,6 +315,38 @@ def test_an_error_whose_text_cannot_be_made_is_a_failure_like_any_other() -> Non
     assert headers_of(item.outs[0])["__connect.errors.exception.message"].startswith(b"its text cannot be made")
 
 
+@pytest.mark.parametrize("max_in_flight", [1, 2])
+def test_a_record_that_failed_is_gone_once_it_is_released(max_in_flight: int) -> None:
+    """Without the garbage collector: an error's traceback holds the frames that hold its record."""
+
+    class Fails(Worker[int]):
+        tries = 0
+
+        def process_checkpoint(self, checkpoint: Any) -> int:
+            self.tries += 1
+            if checkpoint.sequence_number or self.tries == 1:
+                raise ValueError
+            return 0
+
+    records = [FakeRecord(0, b"0"), FakeRecord(1, b"1"), FakeRecord(2, b"no checkpoint")]
+    alive = [weakref.ref(record) for record in records]
+    gc.disable()
+    try:
+        with Shop(Fails(), max_in_flight=max_in_flight) as shop:
+            shop.submit(records)
+            records.clear()
+            shop.until(m.Failed)
+            shop.post(m.Retry(0, 1, 0))
+            for offset in (1, 2):
+                shop.until(lambda report, at=offset: isinstance(report, m.Failed) and report.offset == at)
+                shop.post(m.DeadLetter(0, 1, offset, 1))
+            shop.until_items(3)
+            shop.quiet()
+            assert [found() for found in alive] == [None] * 3
+    finally:
+        gc.enable()
+
+
 # -------------------------------------------------------------------------------------------------------- retries
 
 
