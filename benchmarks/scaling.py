@@ -1,7 +1,7 @@
 """What more members cost at a steady rate: transactions, their CPU time and the broker's. docs/scaling.md uses it.
 
-`python -m benchmarks.scaling`: a paced input over 64 partitions, 1 to 8 members. Prints a table; every single run goes
-to benchmarks/results/scaling.json.
+`python -m benchmarks.scaling`: a paced input over 64 partitions, 1 to 8 members, and 4 that wait longer between two
+transactions. Prints a table; every single run goes to benchmarks/results/scaling.json.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ from benchmarks.source import Shape
 from benchmarks.systems import CONSUMER, EOS
 from tests.brokers.settings import free_port
 
-MEMBERS = (1, 2, 4, 8)
+POINTS = {
+    **{str(members): (members, None) for members in (1, 2, 4, 8)},
+    **{f"4, linger {linger} s": (4, linger) for linger in ("0.1", "0.5")},
+}
+"""Members, and CONSUMER_BATCH__LINGER_SECONDS where it is not the default: the same records in fewer transactions tell
+what a transaction costs."""
 SHAPE = Shape(partitions=64)
 COLUMNS: list[Column] = [
     spread("transactions/s", "transactions_per_second"),
@@ -48,12 +53,13 @@ class Load(NamedTuple):
     peak_bytes: int
 
 
-def measure(lab: Lab, members: int, rate: float, seconds: float) -> Load:
+def measure(lab: Lab, members: int, linger: str | None, rate: float, seconds: float) -> Load:
     """One run. Raises Wrong where the program ended, or not every member was given partitions."""
     name, port = f"scaling-{uuid.uuid4().hex[:8]}", free_port()
     documents = [lab.source(SHAPE)(number) for number in range(DOCUMENTS)]
     job = Job(lab.broker.bootstrap, f"{name}.in", name, [name], SHAPE, lab.source(SHAPE))
-    system = CONSUMER._replace(members=members, environ={"HTTP__PORT": str(port)})
+    environ = {"HTTP__PORT": str(port), **({"BATCH__LINGER_SECONDS": linger} if linger else {})}
+    system = CONSUMER._replace(members=members, environ=environ)
     with lab.topics(SHAPE.partitions, job.input, job.output, f"{name}.dlq"):
         feeder = Feeder(job, documents, rate, START_SECONDS + 2 * WARM_SECONDS + seconds)
         with running(system.program(job, EOS)) as usage, feeder.feeding():
@@ -98,14 +104,14 @@ def main() -> int:
     args = parser.parse_args()
     with opened(args, LATE_JOINS) as lab:
 
-        def once(members: str) -> tuple[Load, str]:
-            found = measure(lab, int(members), args.rate, args.seconds)
+        def once(label: str) -> tuple[Load, str]:
+            found = measure(lab, *POINTS[label], args.rate, args.seconds)
             return found, f"{found.transactions_per_second:8.0f} transactions/s, {found.member_cores:.2f} cores"
 
         about = {**lab.about(SHAPE), "rate": f"{args.rate:g} checkpoints/s"}
-        runs = in_turn([str(count) for count in MEMBERS], args.rounds, once)
+        runs = in_turn(list(POINTS), args.rounds, once)
     print(f"\n{shown(runs)}\n{save('scaling', about, runs)}")
-    return 0 if len(runs) == len(MEMBERS) else 1
+    return 0 if len(runs) == len(POINTS) else 1
 
 
 if __name__ == "__main__":
