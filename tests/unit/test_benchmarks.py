@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import bench, growth, jobs, lab, publish, report, scale_out, systems
+from benchmarks import bench, compare, growth, jobs, lab, publish, report, scale_out, systems
 from benchmarks.goals import CPU, GOALS, RATE, Goal
 from benchmarks.goals import shown as goals_shown
 from benchmarks.lab import in_turn
@@ -236,3 +236,9 @@ def test_a_system_that_cannot_be_built_is_left_out_aloud(
     said = capsys.readouterr().err
     assert "LEFT OUT: Rust, rdkafka, typed serde: `cargo` is not on the PATH" in said
     assert "LEFT OUT: Kafka Streams, 2 threads, Jackson: `mvn` is not on the PATH" in said
+
+
+def test_another_commit_is_compared_as_it_was(tmp_path: Path) -> None:
+    compare.unpack("HEAD", str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"consumer", "schemas"}
+    assert (tmp_path / "consumer" / "__main__.py").is_file()
