@@ -47,8 +47,6 @@ class Taken:
 
 LATE_TIMES = 5
 LATE_LOOKS = 3
-NEWEST = 0.125
-"""What the newest transaction counts in the average."""
 MORE = 1.125
 """So many items more are sent after each commit, up to the limits, once so many were too many."""
 
@@ -102,8 +100,6 @@ class Flusher:
     not_before: float = 0.0
     linger_until: float = 0.0
     started_at: float = 0.0
-    usual_seconds: float = 0.0
-    """What a transaction takes, a moving average."""
 
     @property
     def only_marks(self) -> bool:
@@ -202,11 +198,8 @@ class Flusher:
         self.failures = self.fences = 0
         self.late, self.most = None, self.most * MORE
         if not self.only_marks:
-            # From begin to begin: what comes meanwhile waits for half of it on average. And at most half of the time is
-            # for transactions; a single slow one is made no slower by it.
-            took = now - self.started_at
-            self.usual_seconds += (took - self.usual_seconds) * NEWEST
-            self.linger_until = max(self.started_at + self.policy.linger_seconds, now + min(took, self.usual_seconds))
+            # From begin to begin: what comes meanwhile waits for half of it on average.
+            self.linger_until = max(self.started_at + self.policy.linger_seconds, now + (now - self.started_at))
         moved = self._owned(partitions)
         for partition in moved:
             self._settle(partition)
