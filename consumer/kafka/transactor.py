@@ -30,6 +30,7 @@ from consumer.kafka.errors import Step, Verdict, classify, remedy
 from consumer.records import OutRecord
 
 STEP_SECONDS = 1.0
+FLUSH_SECONDS = 0.5  # one call; what failed is seen after it
 COMMIT_SECONDS = 5.0
 """One call; after more than one the producer is made anew."""
 LATE = (
@@ -96,14 +97,12 @@ class Transactor:
         self._next = 0
         self._offsets: Mapping[int, tuple[int, str]] = {}
         self._failures: list[KafkaError] = []
-        self._started = self._deadline = 0.0
-        self._commit_calls = 0
+        self._started = self._deadline = self._retry_at = 0.0
+        self._commit_calls = self._starts = 0
         self._recycle = False
-        self._starts = 0
-        self._retry_at = 0.0
         self._ended: TransactionEnded | None = None
         self._caller = ThreadPoolExecutor(1, "transaction")
-        self._call: Future[None] | None = None
+        self._call: Future[Any] | None = None
         self._steps: dict[Phase, Callable[[Producer, float], Result]] = {
             Phase.STARTING: self._start,
             Phase.PRODUCING: self._produce,
@@ -231,10 +230,16 @@ class Transactor:
         self._next = count
 
     def _flush(self, producer: Producer, seconds: float) -> Result:
+        if self._call is None:
+            self._call = self._aside(serve, producer.flush, FLUSH_SECONDS)
         try:
-            left = serve(producer.flush, seconds)
+            left = self._call.result(seconds)
+        except TimeoutError:
+            return None
         except KafkaException as error:
+            self._call = None
             return self._fail(Step.DELIVERY, error)
+        self._call = None
         if self._failures:
             return self._fail(Step.DELIVERY, KafkaException(self._failures[0]))
         if left or self._point("in-flush"):
@@ -291,7 +296,7 @@ class Transactor:
         self._recycle = self._commit_calls > 1
         return self._finish(Outcome.COMMITTED, "")
 
-    def _aside(self, call: Callable[..., None], *args: Any) -> Future[None]:
+    def _aside(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
         made = self._caller.submit(call, *args)
         made.add_done_callback(lambda _: self._wake())
         return made
@@ -340,6 +345,7 @@ class Transactor:
 
     def _give_up(self, outcome: Outcome, text: str) -> Result:
         """Abort; the result comes when that is done."""
+        self._call = None  # a flush ends by itself
         self._ended = self._result(outcome, text)
         self._phase = Phase.ABORTING
         self._deadline = time.monotonic() + self._timeout

@@ -338,7 +338,7 @@ def test_a_record_that_failed_is_gone_once_it_is_released(max_in_flight: int) ->
             shop.until(m.Failed)
             shop.post(m.Retry(0, 1, 0))
             for offset in (1, 2):
-                shop.until(lambda report, at=offset: isinstance(report, m.Failed) and report.offset == at)
+                assert shop.until(m.Failed).offset == offset
                 shop.post(m.DeadLetter(0, 1, offset, 1))
             shop.until_items(3)
             shop.quiet()
