@@ -158,11 +158,12 @@ class Member:
             self.telemetry.spend("hold", now)
             return
         if machine.in_work and not self._more:
-            # Results are nearer than input: they wake this thread, where new input would have to wait for a poll. Or the
-            # sink has woken it, whose next step is not to wait until a poll has had the interpreter lock twice.
+            # Results are nearer than input: they wake this thread, where new input would have to wait for a poll. Or
+            # the sink has woken it: its next step is not to wait until a poll has had the interpreter lock twice.
             self._collect(min(wait, BUSY_SECONDS))
+            self.telemetry.spend("poll", now)
             self._step(0.0)
-            wait = 0.0
+            now, wait = time.monotonic(), 0.0
         elif machine.in_work or self._seeks or (self._locating and now >= self._ask_at):
             wait = min(wait, BUSY_SECONDS)
         elif self._sink.busy:

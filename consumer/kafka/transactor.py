@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from enum import Enum
 from typing import Any, Protocol
 
@@ -86,11 +86,9 @@ class Transactor:
         timeout_seconds: float,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
-        self._make = make
-        self._topic = topic
+        self._make, self._topic = make, topic
         self._group_metadata = group_metadata
-        self._wake = wake
-        self._timeout = timeout_seconds
+        self._wake, self._timeout = wake, timeout_seconds
         self._producer: Producer | None = None
         self._phase = Phase.IDLE
         self._outs: Sequence[OutRecord] = ()
@@ -302,6 +300,9 @@ class Transactor:
         return made
 
     def _abort(self, producer: Producer, seconds: float) -> Result:
+        if self._call is not None and not wait([self._call], seconds).done:
+            return None  # a flush goes on, for FLUSH_SECONDS at most; its reports are of this transaction
+        self._call = None
         try:
             # An abort that overtakes the first AddPartitionsToTxn is fatal (librdkafka #4849): let that one arrive.
             serve(producer.flush, min(seconds, 0.2))
@@ -345,7 +346,6 @@ class Transactor:
 
     def _give_up(self, outcome: Outcome, text: str) -> Result:
         """Abort; the result comes when that is done."""
-        self._call = None  # a flush ends by itself
         self._ended = self._result(outcome, text)
         self._phase = Phase.ABORTING
         self._deadline = time.monotonic() + self._timeout

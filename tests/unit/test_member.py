@@ -18,14 +18,14 @@ from consumer.core.history import History
 from consumer.core.item import Item
 from consumer.core.machine import Policy
 from consumer.errors import Fenced, PolicyStop, Stop
-from consumer.kafka.source import Rejoin, Source
+from consumer.kafka.source import Other, Rejoin, Source
 from consumer.kafka.transactor import Ready, Result
 from consumer.kafka.watch import Ends
 from consumer.member import SETTLE_SECONDS, Member
 from consumer.records import OutRecord
 from consumer.telemetry import Telemetry
 from consumer.work.bench import Bench
-from consumer.work.report import Broken
+from consumer.work.report import Broken, Woken
 from consumer.work.underway import WORKER, Underway
 
 
@@ -132,6 +132,25 @@ class Rig:
         self.fetch(number, count)
         items = [Item(at, at, 1, [OutRecord("out", number, None, b"x", [], 1)], 1) for at in offsets]
         self.member.handle(m.Worked(number, partition.epoch, items, count, count))
+
+
+def test_the_transaction_goes_on_before_input_is_polled_for() -> None:
+    """Every poll costs waits for the interpreter lock, and the next transaction waits for this one."""
+    rig = Rig()
+    rig.work(4, 10)
+    rig.fetch(5, 1)
+    assert rig.sink.busy
+    rig.sink.results = [m.TransactionEnded(m.Outcome.COMMITTED)]
+    rig.member._outbox.put(Woken())
+
+    def poll(seconds: float, most: int) -> tuple[m.Records, list[Other]]:
+        assert seconds == 0.0
+        assert rig.member.machine.partitions[4].committed == 10
+        return m.Records(()), []
+
+    rig.source.__dict__["poll"] = poll
+    rig.member._poll(cast(Source, rig.source))
+    assert not rig.sink.busy
 
 
 def test_nothing_of_a_lost_partition_is_published_once_the_old_transaction_is_settled() -> None:

@@ -7,7 +7,7 @@ from threading import Event
 from typing import Any, cast
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.core.messages import Outcome, Transact, TransactionEnded
 from consumer.errors import Fenced
@@ -160,8 +160,12 @@ class Hanging(Rig):
 
     def __init__(self, timeout_seconds: float) -> None:
         super().__init__(timeout_seconds)
-        self.goes_on = Event()
-        self.producers[0].__dict__["send_offsets_to_transaction"] = lambda *args: self.goes_on.wait(30)
+        self.called, self.goes_on = Event(), Event()
+        self.producers[0].__dict__["send_offsets_to_transaction"] = self._send_offsets
+
+    def _send_offsets(self, *args: Any) -> None:
+        self.called.set()
+        self.goes_on.wait(30)
 
 
 @pytest.mark.parametrize("why", ["late", "given back"])
@@ -169,7 +173,8 @@ def test_offsets_that_hang_do_not_hold_the_member_and_their_producer_is_not_used
     rig = Hanging(0.05 if why == "late" else 60.0)
     try:
         rig.transactor.begin(TRANSACTION)
-        assert rig.transactor.step(0.0) is None
+        while not rig.called.is_set():
+            assert rig.transactor.step(0.01) is None
         if why == "given back":
             rig.transactor.give_up(why)
         ended = rig.transactor.step(0.01)
@@ -185,6 +190,36 @@ def test_offsets_that_hang_do_not_hold_the_member_and_their_producer_is_not_used
         assert rig.producers[0].calls == [*used, "purge"]
     finally:
         rig.goes_on.set()
+
+
+def test_a_flush_holds_nothing_up_and_an_abort_waits_for_it() -> None:
+    """Its reports come on another thread: after the abort they would be taken for the next transaction's."""
+    rig = Rig()
+    called, goes_on = Event(), Event()
+
+    def flush(seconds: float) -> int:
+        called.set()
+        goes_on.wait(30)
+        rig.transactor._delivered(KafkaError(KafkaError._MSG_TIMED_OUT), cast(Message, None))
+        return 0
+
+    rig.producers[0].__dict__["flush"] = flush
+    try:
+        rig.transactor.begin(TRANSACTION)
+        while not called.is_set():
+            assert rig.transactor.step(0.01) is None
+        rig.transactor.give_up("revoked")
+        assert rig.transactor.step(0.01) is None
+        assert "abort_transaction" not in rig.producers[0].calls
+        rig.woken.clear()
+    finally:
+        goes_on.set()
+    assert rig.woken.wait(10), "the member would look again only later"
+    del rig.producers[0].__dict__["flush"]
+    ended = rig.transactor.step()
+    assert isinstance(ended, TransactionEnded)
+    assert ended.outcome is Outcome.ABORTED
+    assert rig.run().outcome is Outcome.COMMITTED
 
 
 def test_a_commit_under_way_holds_nothing_up_and_is_not_given_up() -> None:
