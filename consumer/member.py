@@ -162,7 +162,8 @@ class Member:
             # the sink has woken it: its next step is not to wait until a poll has had the interpreter lock twice.
             self._collect(min(wait, BUSY_SECONDS))
             self.telemetry.spend("poll", now)
-            self._step(0.0)
+            if self._sink.busy:
+                self._step(0.0)
             now, wait = time.monotonic(), 0.0
         elif machine.in_work or self._seeks or (self._locating and now >= self._ask_at):
             wait = min(wait, BUSY_SECONDS)
@@ -254,6 +255,7 @@ class Member:
             result = self._sink.step(seconds)
             self.telemetry.spend("transaction", since)
             if isinstance(result, m.TransactionEnded):
+                self._busy_since = None
                 self._ended(result)
         if self._settling is not None and not self._sink.busy:
             self._settle(self._settling)

@@ -8,9 +8,9 @@ Every step ends within the time it is given; a call that ran out of time is made
 INTRODUCTION.md). After a commit that timed out nothing but the same commit may follow on this producer; after
 `transaction.timeout.ms` of it, a new producer, and the committed offsets say what became of it.
 
-`send_offsets_to_transaction` and `commit_transaction` are made on a thread of their own, so that the member goes on
-polling meanwhile. The first must be: where the coordinator goes away in the middle of it, it does not return before a
-broker is back, whatever its timeout says (librdkafka #5456, open in 2.16; measured: over 300 s).
+`flush`, `send_offsets_to_transaction` and `commit_transaction` are made on a thread of their own, so that the member
+goes on polling meanwhile. The second must be: where the coordinator goes away in the middle of it, it does not return
+before a broker is back, whatever its timeout says (librdkafka #5456, open in 2.16; measured: over 300 s).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from enum import Enum
+from functools import partial
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -92,11 +93,10 @@ class Transactor:
         self._producer: Producer | None = None
         self._phase = Phase.IDLE
         self._outs: Sequence[OutRecord] = ()
-        self._next = 0
         self._offsets: Mapping[int, tuple[int, str]] = {}
         self._failures: list[KafkaError] = []
         self._started = self._deadline = self._retry_at = 0.0
-        self._commit_calls = self._starts = 0
+        self._commit_calls = self._starts = self._next = 0
         self._recycle = False
         self._ended: TransactionEnded | None = None
         self._caller = ThreadPoolExecutor(1, "transaction")
@@ -205,7 +205,7 @@ class Transactor:
                 self._next = 0
                 if self._point("after-begin"):
                     return self._give_up(Outcome.ABORTED, "failpoint")
-            produce_all(producer, self._outs, self._next, self._advanced)
+            produce_all(producer, self._outs, self._next, partial(setattr, self, "_next"))
         except BufferError:
             return self._make_room(producer, seconds)
         except KafkaException as error:
@@ -224,12 +224,9 @@ class Transactor:
             return self._give_up(Outcome.LATE, LATE.format(len(self._outs), self._timeout / 3))
         return None
 
-    def _advanced(self, count: int) -> None:
-        self._next = count
-
     def _flush(self, producer: Producer, seconds: float) -> Result:
         if self._call is None:
-            self._call = self._aside(serve, producer.flush, FLUSH_SECONDS)
+            self._call = self._aside(serve, producer.flush, min(FLUSH_SECONDS, self._left()))
         try:
             left = self._call.result(seconds)
         except TimeoutError:
@@ -257,7 +254,8 @@ class Transactor:
             if metadata is None:
                 return self._give_up(Outcome.ABORTED, "this member is not in the group")
             offsets = [TopicPartition(self._topic, at, offset, text) for at, (offset, text) in self._offsets.items()]
-            left = max(0.1, self._deadline - time.monotonic())
+            left = max(0.1, self._left())
+            self._deadline = time.monotonic() + left
             self._call = self._aside(producer.send_offsets_to_transaction, offsets, metadata, left)
         try:
             self._call.result(seconds)
@@ -267,8 +265,7 @@ class Transactor:
         except KafkaException as error:
             self._call = None
             return self._fail(Step.OFFSETS, error)
-        self._call = None
-        self._phase = Phase.COMMITTING
+        self._call, self._phase = None, Phase.COMMITTING
         self._deadline = time.monotonic() + self._timeout
         if self._point("after-send-offsets"):
             return self._give_up(Outcome.ABORTED, "failpoint")
@@ -300,20 +297,20 @@ class Transactor:
         return made
 
     def _abort(self, producer: Producer, seconds: float) -> Result:
+        until = time.monotonic() + seconds
         if self._call is not None and not wait([self._call], seconds).done:
             return None  # a flush goes on, for FLUSH_SECONDS at most; its reports are of this transaction
         self._call = None
         try:
             # An abort that overtakes the first AddPartitionsToTxn is fatal (librdkafka #4849): let that one arrive.
-            serve(producer.flush, min(seconds, 0.2))
-            producer.abort_transaction(max(0.1, seconds))
+            serve(producer.flush, max(0.0, min(until - time.monotonic(), 0.2)))
+            producer.abort_transaction(max(0.1, until - time.monotonic()))
         except KafkaException as error:
             if self._verdict(Step.ABORT, error) is Verdict.RESUME and time.monotonic() <= self._deadline:
                 return None
             assert self._ended is not None
             return self._finish(Outcome.UNKNOWN, f"{self._ended.error}; then {_text(error)}")
-        self._phase = Phase.IDLE
-        self._failures = []
+        self._phase, self._failures = Phase.IDLE, []
         return None
 
     # ----------------------------------------------------------------------------------------------- outcomes
@@ -360,6 +357,9 @@ class Transactor:
 
     def _result(self, outcome: Outcome, text: str) -> TransactionEnded:
         return TransactionEnded(outcome, text, time.monotonic() - self._started)
+
+    def _left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
 
     def _point(self, name: str) -> bool:
         """Where tests stop it: not in a transaction that publishes nothing."""

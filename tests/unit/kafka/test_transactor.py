@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from threading import Event
 from typing import Any, cast
@@ -146,6 +147,25 @@ def test_what_is_not_delivered_in_time_is_told_as_that(full: bool) -> None:
     assert ended.outcome is Outcome.LATE
     assert ended.error.startswith("1 records were not delivered within the 0.0 s that transaction.timeout.ms allows")
     assert rig.producers[0].calls[-1] == "abort_transaction"
+
+
+def test_what_is_delivered_just_too_late_is_not_of_unknown_outcome() -> None:
+    """A flush is asked for no longer than there is time, and the offsets behind it are given some in any case."""
+    asked: list[float] = []
+
+    def flush(seconds: float) -> int:
+        asked.append(seconds)
+        time.sleep(seconds)
+        return 1
+
+    rig = Rig(0.15)
+    rig.producers[0].__dict__["flush"] = flush
+    assert rig.run_slowly().outcome is Outcome.LATE
+    assert max(asked) <= 0.05
+
+    rig = Rig(0.06)
+    rig.producers[0].__dict__["flush"] = lambda seconds: time.sleep(0.03)
+    assert rig.run_slowly().outcome is Outcome.COMMITTED
 
 
 def test_a_system_error_of_another_kind_stays_one() -> None:
