@@ -21,7 +21,7 @@ from tests.kafka.pipelines import (
     Pipeline,
     eventually,
     together,
-    unless_a_transaction_hangs,
+    unless_the_broker_breaks,
 )
 
 RECORDS = 20_000
@@ -192,7 +192,7 @@ def test_a_broker_that_the_controller_fenced_and_took_back(broker: Broker, pipel
     for one in pipelines:
         one.feed(2_000)
         one.wait_until_owned(one.start("trio", {}, {**THREE, **small}))
-    with unless_a_transaction_hangs(broker):
+    with unless_the_broker_breaks(broker):
         for _ in range(2):
             for one in pipelines:
                 one.feed(1_500)

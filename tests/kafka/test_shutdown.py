@@ -13,7 +13,7 @@ import pytest
 
 from tests.brokers.find import Broker
 from tests.kafka.conftest import PipelineFactory
-from tests.kafka.pipelines import NOTHING, Pipeline, Run, eventually, together, unless_a_transaction_hangs
+from tests.kafka.pipelines import NOTHING, Pipeline, Run, eventually, together, unless_the_broker_breaks
 
 TIMEOUT_SECONDS = 4.0
 SOON_SECONDS = 2.0
@@ -110,7 +110,7 @@ def test_sigterm_with_the_broker_gone(pipeline: PipelineFactory, broker: Broker,
         assert report.accounted == one.fed
 
     together(busy, made)
-    with unless_a_transaction_hangs(broker):
+    with unless_the_broker_breaks(broker):
         getattr(broker, gone)()
         together(stopped, made)
         broker.thaw()
