@@ -36,7 +36,7 @@ bench: $(VENV)/.dev ## throughput next to a hand-written loop, on a real broker;
 	$(BENCHMARK) $(BENCH)
 
 bench-peers: $(VENV)/.dev ## the same next to Kafka Streams, Rust, Quix Streams and others, built first (Java 17, Maven, Cargo)
-	$(BENCHMARK) --set peers --count 60000 $(BENCH)
+	$(BENCHMARK) --set peers $(BENCH)
 
 performance: $(VENV)/.plot ## docs/performance.md and its plots, from what the benchmarks saved
 	$(BIN)/python -m benchmarks.plot

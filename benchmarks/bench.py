@@ -25,6 +25,8 @@ SETS = {
     "transactions": [(name, EOS) for name in TRANSACTIONS],
 }
 """What runs together; the ratios are those of the first to each."""
+COUNTS = {"bench": 20_000, "peers": 60_000, "at-least-once": 60_000, "transactions": 40_000}
+"""Checkpoints, enough for the fastest of the set."""
 
 
 def columns(base: str) -> list[Column]:
@@ -68,7 +70,8 @@ def main() -> int:
     asked = [pair for pair in SETS[args.set] if not args.systems or pair[0] in args.systems]
     kept = without_what_cannot_be_built(dict.fromkeys(name for name, _ in asked))
     labels = [" ".join(pair) for pair in asked if pair[0] in kept]
-    shape = Shape(args.count, args.partitions)
+    count = args.count or COUNTS[args.set]
+    shape = Shape(count, args.partitions)
     with opened(args) as lab:
 
         def once(label: str) -> tuple[Result, str]:
@@ -82,7 +85,8 @@ def main() -> int:
     print(f"\nmedians of {args.rounds} rounds (lowest-highest), every run verified\n{shown(runs)}")
     name = args.set if args.partitions == Shape().partitions else f"{args.set}-{args.partitions}"
     name += "-real" * bool(args.checkpoints)
-    print(save(name + "-some" * bool(args.systems), about, runs))
+    trial = args.systems or count != COUNTS[args.set] or args.compression != "none"
+    print(save(name + "-some" * bool(trial), about, runs))
     return 0 if len(runs) == len(labels) else 1
 
 
@@ -90,7 +94,7 @@ def _arguments() -> Any:
     parser = arguments("Systems in turn on the same job, on a real broker.", rounds=3)
     parser.add_argument("--set", choices=SETS, default="bench", help="what runs (default: %(default)s)")
     parser.add_argument("--systems", nargs="*", choices=SYSTEMS, metavar="NAME", help="only these of the set")
-    parser.add_argument("--count", type=int, default=Shape().records, help="checkpoints (default: %(default)s)")
+    parser.add_argument("--count", type=int, help="checkpoints (default: by set, 20,000 to 60,000)")
     parser.add_argument("--partitions", type=int, default=Shape().partitions, help="(default: %(default)s)")
     return parser.parse_args()
 

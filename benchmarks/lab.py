@@ -226,13 +226,20 @@ def _stolen_percent(before: Any, after: Any) -> float:
 
 
 def _commit() -> str:
-    """What was measured, `dirty` with changes that are not in it."""
-    command = ["git", "describe", "--always", "--dirty"]
+    """What was measured, `-dirty` with changes that are not in it; those of results and documents do not count."""
+
+    def git(*words: str) -> str:
+        command = ["git", *words]
+        return subprocess.run(
+            command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+        ).stdout
+
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        commit = git("describe", "--always").strip()
+        changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!docs", ":!README.md")
     except FileNotFoundError:
         return "unknown"
-    return done.stdout.strip() or "unknown"
+    return f"{commit}-dirty" if changed else commit or "unknown"
 
 
 def _cpu() -> str:

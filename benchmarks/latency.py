@@ -31,6 +31,8 @@ WARM_SECONDS = 6.0
 """From the first output: what was sent before is made up for, caches and compilers warm up."""
 GRACE_SECONDS = 0.5
 """What was sent so shortly before the end of the run is left out."""
+SYSTEMS_BESIDE = ["consumer", "streams-100ms", "quix-100ms", "quix-each"]
+RATES = [50.0, 500.0, 2000.0]
 DOCUMENTS = 100
 """That come again and again with other numbers: a paced feeder has no time to make new ones."""
 READER = {
@@ -176,8 +178,8 @@ def waited(
 def main() -> int:
     """Measure; 1 where a program did not do its job."""
     parser = arguments(str(__doc__).partition("\n")[0], rounds=3)
-    parser.add_argument("--systems", nargs="*", choices=SYSTEMS, default=["consumer"], metavar="NAME")
-    parser.add_argument("--rates", nargs="*", type=float, default=[50, 500, 2000], help="checkpoints a second")
+    parser.add_argument("--systems", nargs="*", choices=SYSTEMS, default=SYSTEMS_BESIDE, metavar="NAME")
+    parser.add_argument("--rates", nargs="*", type=float, default=RATES, help="checkpoints a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="that are measured (default: %(default)s)")
     args = parser.parse_args()
     names = without_what_cannot_be_built(args.systems)
@@ -190,7 +192,8 @@ def main() -> int:
 
         about = lab.about(Shape())
         runs = in_turn(list(variants), args.rounds, once)
-    print(f"\n{shown(runs)}\n{save('latency', about, runs)}")
+    trial = (args.systems, args.rates) != (SYSTEMS_BESIDE, RATES)
+    print(f"\n{shown(runs)}\n{save('latency' + '-some' * trial, about, runs)}")
     return 0 if len(runs) == len(variants) else 1
 
 

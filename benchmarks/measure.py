@@ -25,6 +25,8 @@ TIMEOUT_SECONDS = 60.0
 SAMPLE_SECONDS = 0.1
 WARM_SHARE = 1 / 3
 """Of the output, at the beginning, that does not count: a program fills its buffers, a JVM compiles."""
+LATE_SHARE = 0.95
+"""Behind which nothing counts either: the last batch waits for a timer, of a second in most programs."""
 VERIFIED = 200
 """Output records that are decoded and compared, of those chosen by chance."""
 OBSERVER = {
@@ -44,7 +46,7 @@ class Wrong(Exception):
 
 
 class Result(NamedTuple):
-    """What one run took; a rate and CPU time per record over the output that counts: see WARM_SHARE."""
+    """What one run took; a rate and CPU time per record over the output that counts: see WARM_SHARE, LATE_SHARE."""
 
     records_per_second: float
     cpu_seconds_per_10000: float
@@ -156,6 +158,7 @@ def _watch(observer: _Observer, usage: Usage) -> Result:
     started, moved, before = time.monotonic(), 0.0, 0.0
     first_seconds = 0.0
     warm: tuple[float, float, float] | None = None
+    late: tuple[float, float, float] | None = None
     while observer.missing:
         observer.read(0.05)
         now, share = time.monotonic() - started, observer.share
@@ -164,15 +167,17 @@ def _watch(observer: _Observer, usage: Usage) -> Result:
             first_seconds = first_seconds or now
         if warm is None and share > WARM_SHARE:
             warm = now, share, usage.cpu()
+        if late is None and share > LATE_SHARE:
+            late = now, share, usage.cpu()
         if usage.ended or now - moved > TIMEOUT_SECONDS:
             raise Wrong(f"{observer.missing:,} output records are missing after {now:.0f} s")
     last, cpu = time.monotonic() - started, usage.cpu()
-    if warm is None or warm[1] == 1:
+    if warm is None or late is None or late[1] == warm[1]:
         raise Wrong("all output that counts became visible at once: use more checkpoints")
-    records = (1 - warm[1]) * observer.records
+    records = (late[1] - warm[1]) * observer.records
     return Result(
-        records_per_second=records / (last - warm[0]),
-        cpu_seconds_per_10000=(cpu - warm[2]) / records * 10_000,
+        records_per_second=records / (late[0] - warm[0]),
+        cpu_seconds_per_10000=(late[2] - warm[2]) / records * 10_000,
         peak_bytes=usage.peak_bytes,
         largest_bytes=usage.largest_bytes,
         first_seconds=first_seconds,

@@ -13,7 +13,7 @@ from benchmarks.report import Runs, load
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 TABLES: dict[str, Callable[[Runs], str]] = {
     **dict.fromkeys(("peers", "peers-1", "at-least-once", "transactions"), bench.shown),
-    **dict.fromkeys(("bench-real", "transactions-real"), bench.shown),
+    **dict.fromkeys(("peers-real", "transactions-real"), bench.shown),
     "latency": latency.shown,
     "scale-out": scale_out.shown,
     "scaling": scaling.shown,

@@ -35,6 +35,8 @@ REPORT_SECONDS = 0.01
 """Each report wakes the poll thread, which takes the interpreter lock, and with it the caches, to another core. With 64
 records, and turns of 0.5 ms (`process.SWITCH_SECONDS`), a checkpoint took a fifth more CPU."""
 MEASURE_SECONDS = 1.0
+CANCEL_SECONDS = 1.0
+"""For `async def` calls that are cancelled at the end; one that takes longer is left."""
 
 
 class Bench:
@@ -129,6 +131,8 @@ class Bench:
     async def _close(self, worker: Worker[Any], reducer: Reducer[Any, Any] | None) -> None:
         for task in self._tasks:
             task.cancel()
+        if self._tasks:  # their `finally` comes before the `close` that takes away what it needs
+            await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
         for one in (reducer, worker):
             if one is not None:
                 with self.underway.during(f"close of {type(one).__name__}"):

@@ -521,6 +521,26 @@ def test_closing_does_not_wait_for_a_call_that_still_runs() -> None:
     assert worker.waiting[0].cancelled()
 
 
+def test_a_cancelled_call_ends_before_the_worker_is_closed() -> None:
+    log = []
+
+    class Tidy(AsyncGated):
+        async def process_checkpoint(self, checkpoint: Any) -> Any:
+            try:
+                return await super().process_checkpoint(checkpoint)
+            finally:
+                await asyncio.sleep(0)
+                log.append("finally")
+
+        def close(self) -> None:
+            log.append("close")
+
+    with Shop(Tidy(), max_in_flight=1) as shop:
+        shop.submit([0])
+        shop.quiet()
+    assert log == ["finally", "close"]
+
+
 def test_a_worker_that_cannot_open_breaks_the_member() -> None:
     class Bad(Plain):
         def open(self, context: Any) -> None:
