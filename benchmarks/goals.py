@@ -25,7 +25,7 @@ NAMES = {
     "first_seconds": ("start to first output, s", 1),
     "beyond_heartbeat_seconds": ("pause on scale-out beyond the heartbeat interval, s", 1),
     "largest_bytes": ("MB of the largest process", MB),
-    "total_cpu_seconds": ("CPU of the whole run", 1),
+    "whole_cpu_seconds_per_10000": ("CPU per checkpoint from the first output", 1),
 }
 
 
@@ -64,6 +64,8 @@ class Goal(NamedTuple):
 
 
 RATE, CPU, SIZE = "records_per_second", "cpu_seconds_per_10000", "largest_bytes"
+WHOLE_CPU = "whole_cpu_seconds_per_10000"
+"""Where a member waits for its transactions: it works ahead of them, before the stretch in which CPU counts."""
 BEND = 1.25
 """A curve counts as flat, or as linear, that leaves it by no more than a quarter."""
 OURS, TRANSACTIONS = "consumer exactly_once", "transactions exactly_once"
@@ -81,8 +83,8 @@ GOALS = [
         )
     ),
     Goal(2, "transactions", RATE, TRANSACTIONS, "loop-transactions exactly_once", "≥", 1.6),
-    Goal(2, "transactions", CPU, "transactions-2 exactly_once", TRANSACTIONS, "≤", 1.1),
-    Goal(2, "transactions", CPU, "transactions-4 exactly_once", TRANSACTIONS, "≤", 1.1),
+    Goal(2, "transactions", WHOLE_CPU, "transactions-2 exactly_once", TRANSACTIONS, "≤", 1.1),
+    Goal(2, "transactions", WHOLE_CPU, "transactions-4 exactly_once", TRANSACTIONS, "≤", 1.1),
     Goal(2, "transactions", RATE, "transactions-2 exactly_once", TRANSACTIONS, "≥", 1.8),
     *(Goal(3, file, RATE, OURS, "consumer at_least_once", "≥", 0.95) for file in ("peers", "peers-1", "peers-real")),
     Goal(4, "latency", "p50_ms", "consumer 50/s", "", "≤", 20),
@@ -105,8 +107,7 @@ GOALS = [
             ("pools", "4", "1", 4),
         )
     ),
-    # A member that waits for transactions works ahead of them, before the output whose CPU counts.
-    *(Goal(6, "growth-batch", "total_cpu_seconds", batch, "1000", "≤", BEND) for batch in ("10", "10000")),
+    *(Goal(6, "growth-batch", WHOLE_CPU, batch, "1000", "≤", BEND) for batch in ("10", "10000")),
     *(
         Goal(6, f"growth-{curve}", RATE, label, other, "≥", 1 / BEND)
         for curve, label, other in (

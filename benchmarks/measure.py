@@ -59,8 +59,8 @@ class Result(NamedTuple):
     """From the start to the first output."""
     wall_seconds: float
     """From the start to the last output."""
-    total_cpu_seconds: float
-    """From the start to the last output."""
+    whole_cpu_seconds_per_10000: float
+    """From the first output to the last, in which a JVM compiles, but nothing that is worked ahead is left out."""
     duplicates: int
 
 
@@ -156,7 +156,7 @@ def measure(job: Job, program: Program) -> Result:
 
 def _watch(observer: _Observer, usage: Usage) -> Result:
     started, moved, before = time.monotonic(), 0.0, 0.0
-    first_seconds = 0.0
+    first_seconds, first_share, first_cpu = 0.0, 0.0, 0.0
     warm: tuple[float, float, float] | None = None
     late: tuple[float, float, float] | None = None
     while observer.missing:
@@ -164,7 +164,8 @@ def _watch(observer: _Observer, usage: Usage) -> Result:
         now, share = time.monotonic() - started, observer.share
         if share > before:
             moved, before = now, share
-            first_seconds = first_seconds or now
+            if not first_seconds:
+                first_seconds, first_share, first_cpu = now, share, usage.cpu()
         if warm is None and share > WARM_SHARE:
             warm = now, share, usage.cpu()
         if late is None and share > LATE_SHARE:
@@ -182,7 +183,7 @@ def _watch(observer: _Observer, usage: Usage) -> Result:
         largest_bytes=usage.largest_bytes,
         first_seconds=first_seconds,
         wall_seconds=last,
-        total_cpu_seconds=cpu,
+        whole_cpu_seconds_per_10000=(cpu - first_cpu) / (1 - first_share) / observer.records * 10_000,
         duplicates=0,
     )
 
