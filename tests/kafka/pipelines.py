@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,13 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
@@ -32,7 +29,6 @@ from confluent_kafka.admin import AdminClient
 
 from consumer.failpoints import FIRED, VARIABLE
 from consumer.generate import generate
-from tests.brokers.find import Broker
 from tests.brokers.topics import Topics
 from tests.checker import ConcurrentReader, Record, Report, check, collect
 from tests.workers_for_tests import UNDECODABLE, expected_values, is_filtered, is_undecodable
@@ -46,19 +42,6 @@ SESSION_SECONDS = 6
 NOTHING: Mapping[str, str] = {}
 DIED = "member died, it is started again"
 """What the supervisor logs."""
-DEFECTS = {
-    # Kafka 4.3.1 takes a partition without a leader for a deleted one when it completes a transaction, and a broker
-    # that comes back has a moment in which none has one. What such a transaction held is never told again.
-    "likely deleted already and hence can be skipped": "left a transaction hanging (KAFKA-20734)",
-    # CoordinatorRuntime does not ask of which epoch a load is that has ended. A broker that comes back leads by its old
-    # registration first, is fenced and leads again; where the first load ends after the second has begun, groups are
-    # served before they are read: members of before the crash never expire, or the coordinator fails for good. By
-    # chance with a slow disk; always with offsets.load.buffer.size=600000000 and 600,000 offsets in each partition.
-    "Ignored load completion from __consumer_offsets": "took its group coordinator for loaded before it was",
-}
-"""What a broker logs, and the defect of the broker that it is a sign of."""
-TELLING = re.compile(r" (WARN|ERROR|FATAL) |CoordinatorRuntime|BrokerLifecycleManager|Fencing")
-"""In the log of a broker: the lines that say what became of it and its coordinators."""
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
@@ -396,24 +379,6 @@ class Pipeline:
             run.kill()
             print(run.tail())
         self._onlooker.close()
-
-
-@contextmanager
-def unless_the_broker_breaks(broker: Broker) -> Iterator[None]:
-    """Skips a test that failed while the broker logged one of DEFECTS: what broke is not ours, and cannot be survived.
-
-    Any other failure is told together with what the broker said meanwhile.
-    """
-    before = len(broker.logged())
-    try:
-        yield
-    except AssertionError as error:
-        said = broker.logged()[before:]
-        for text, defect in DEFECTS.items():
-            if text in said:
-                pytest.skip(f"the broker {defect}, and then: {str(error)[:300]}")
-        error.add_note("\n".join(line[:300] for line in said.splitlines() if TELLING.search(line)))
-        raise
 
 
 def number_of(record: Record) -> int:

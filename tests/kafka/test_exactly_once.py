@@ -12,6 +12,7 @@ import threading
 
 import pytest
 
+from tests.brokers.defects import unless_the_broker_breaks
 from tests.brokers.find import Broker
 from tests.kafka.conftest import PipelineFactory
 from tests.kafka.pipelines import (
@@ -21,7 +22,6 @@ from tests.kafka.pipelines import (
     Pipeline,
     eventually,
     together,
-    unless_the_broker_breaks,
 )
 
 RECORDS = 20_000

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 import psutil
 import pytest
 
+from tests.brokers.defects import unless_the_broker_breaks
 from tests.brokers.find import Broker
 from tests.kafka.conftest import PipelineFactory
-from tests.kafka.pipelines import NOTHING, Pipeline, Run, eventually, together, unless_the_broker_breaks
+from tests.kafka.pipelines import NOTHING, Pipeline, Run, eventually, together
 
 TIMEOUT_SECONDS = 4.0
 SOON_SECONDS = 2.0

@@ -6,8 +6,8 @@ from typing import cast
 
 import pytest
 
+from tests.brokers.defects import DEFECTS, unless_the_broker_breaks
 from tests.brokers.find import Broker
-from tests.kafka.pipelines import DEFECTS, unless_the_broker_breaks
 
 
 class Logs:
