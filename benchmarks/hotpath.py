@@ -13,9 +13,11 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast
 
+import orjson
 from confluent_kafka import Message
 
 from consumer.avro import Encoder, compile_schema
@@ -50,9 +52,8 @@ class Replay:
 
     joined = True
 
-    def __init__(self, count: int, at_once: int, assign: Callable[[Sequence[int]], None]) -> None:
+    def __init__(self, value: bytes, count: int, at_once: int, assign: Callable[[Sequence[int]], None]) -> None:
         self._assign: Callable[[Sequence[int]], None] | None = assign
-        value = generate(1)
         self._records = [
             Message("in", at % PARTITIONS, at // PARTITIONS, b"%d" % at, value, timestamp=(1, 1_700_000_000_000))
             for at in range(count)
@@ -136,8 +137,8 @@ def job_for(worker: type[Worker[Any]]) -> Job:
     )
 
 
-def run(count: int, worker: type[Worker[Any]], at_once: int, outbox: SimpleQueue[Any]) -> float:
-    """Work on `count` checkpoints; the CPU seconds that took."""
+def run(value: bytes, count: int, worker: type[Worker[Any]], at_once: int, outbox: SimpleQueue[Any]) -> float:
+    """Work on `value`, `count` times; the CPU seconds that took."""
     bench = Bench(job_for(worker), outbox)
     sink = Devnull()
     batch = BatchSettings()
@@ -147,7 +148,7 @@ def run(count: int, worker: type[Worker[Any]], at_once: int, outbox: SimpleQueue
         return [m.Stop(time.monotonic() + 60)] if sink.accounted == count else []
 
     member = Member(Policy(flush=flush), bench, outbox, sink, Telemetry("in", 0), listen, lambda _: None)
-    source = Replay(count, at_once, member.assigned)
+    source = Replay(value, count, at_once, member.assigned)
     gc.collect()
     gc.freeze()
     since = time.process_time()
@@ -163,14 +164,16 @@ def main() -> None:
     parser.add_argument("--worker", choices=WORKERS, default="summary")
     parser.add_argument("--steady", action="store_true", help="a clock that moves 2 us when it is asked, not by itself")
     parser.add_argument("--at-once", type=int, default=50, help="records that a poll returns at most")
+    parser.add_argument("--checkpoint", type=Path, help="a file with one, taken without spaces; generated if not given")
     args = parser.parse_args()
+    value = orjson.dumps(orjson.loads(args.checkpoint.read_bytes())) if args.checkpoint else generate(1)
     outbox: SimpleQueue[Any] = SimpleQueue()
     if args.steady:
         outbox = Patient()
         ticks = itertools.count()
         time.monotonic = time.perf_counter = lambda: 2e-6 * next(ticks)
     sys.setswitchinterval(10.0 if args.steady else SWITCH_SECONDS)
-    seconds = run(args.count, WORKERS[args.worker], args.at_once, outbox)
+    seconds = run(value, args.count, WORKERS[args.worker], args.at_once, outbox)
     print(f"{1e6 * seconds / args.count:.1f} CPU us per checkpoint, {args.count} checkpoints")
 
 

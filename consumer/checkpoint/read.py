@@ -21,6 +21,14 @@ _OUTCOME = msgspec.json.Decoder(bool | str | None)
 
 # iota-sdk-types renamed two kinds; the names that the nodes write are kept.
 _KINDS = {"Programmable": "ProgrammableTransaction", "EndOfEpoch": "EndOfEpochTransaction"}
+
+# The keys that nodes write, at hand: to find the capitals of each takes longer than all the rest of a header.
+_END_OF_EPOCH = {
+    "nextEpochCommittee": "next_epoch_committee",
+    "nextEpochProtocolVersion": "next_epoch_protocol_version",
+    "epochCommitments": "epoch_commitments",
+    "epochSupplyChange": "epoch_supply_change",
+}
 _STATUS = {"true": "success", "success": "success", "false": "failure", "failure": "failure"}
 
 
@@ -95,8 +103,12 @@ def summary(signed: wire.SignedSummary) -> Summary:
             or either("epoch_rolling_gas_cost_summary", data.epochRollingGasCostSummary)
         ),
         number("timestamp_ms", data.timestamp_ms, data.timestampMs),
-        end and {re.sub("([A-Z])", r"_\1", key).lower(): value for key, value in end.items()},
+        end and {_END_OF_EPOCH.get(key) or _snake(key): value for key, value in end.items()},
     )
+
+
+def _snake(key: str) -> str:
+    return re.sub("([A-Z])", r"_\1", key).lower()
 
 
 def contents(header: wire.HeaderDocument[wire.Entry]) -> list[wire.Entry]:
