@@ -59,25 +59,27 @@ class Starts:
 
     def advance(self, partitions: Collection[Partition]) -> Iterator[tuple[Partition, Chunk]]:
         """Set the marks that have to be written now; what waits and may be worked on is returned and waits no more."""
-        if all(map(_at_rest, partitions)):
+        astir = [partition for partition in partitions if not self._at_rest(partition)]
+        if not astir:
             self.trying, self._turn = False, None
             return
-        busy = any(partition.submitted or partition.asking or partition.closing for partition in partitions)
-        for partition in partitions:
+        # Whether anything runs matters to a trial alone.
+        busy = any(map(_on_trial, astir)) and any(map(_busy, partitions))
+        for partition in astir:
             self._trust(partition, busy)
-        alone = self._next_alone(partitions)
+        alone = self._next_alone(astir)
         self.trying = alone is not None or any(
-            self._named(partition) or (partition.submitted and _on_trial(partition)) for partition in partitions
+            self._named(partition) or (partition.submitted and _on_trial(partition)) for partition in astir
         )
-        for partition in partitions:
+        for partition in astir:
             partition.mark = self._wanted(partition, partition is alone, busy)
         if alone is not None:
             # One that starts over is still named: only once it is located can its mark be changed.
-            if not busy and all(p.mark is None and (p is alone or not self._named(p)) for p in partitions):
+            if not busy and all(p.mark is None and (p is alone or not self._named(p)) for p in astir):
                 alone.ran_alone += 1
                 yield alone, alone.next_waiting(alone=True)
         elif not self.trying:
-            for partition in partitions:
+            for partition in astir:
                 while partition.waiting and partition.trusted:
                     yield partition, partition.next_waiting()
 
@@ -128,16 +130,20 @@ class Starts:
         mark = partition.history.mark
         return mark.process == self.process and mark.suspect is not None
 
+    def _at_rest(self, partition: Partition) -> bool:
+        """Nothing is to be set or to be waited for here, before the first records neither: asked often, of each."""
+        mark = partition.history.mark
+        return (
+            partition.mark is None
+            and not partition.waiting
+            and partition.state in _WORKING
+            and mark.suspect is None
+            and (partition.trusted or not (mark.process == self.process or partition.in_work or partition.finished))
+        )
 
-def _at_rest(partition: Partition) -> bool:
-    """Nothing is to be set or to be waited for here: almost always so, and asked often."""
-    return (
-        partition.trusted
-        and partition.mark is None
-        and not partition.waiting
-        and partition.state in _WORKING
-        and partition.history.mark.suspect is None
-    )
+
+def _busy(partition: Partition) -> bool:
+    return bool(partition.submitted or partition.asking or partition.closing)
 
 
 def _on_trial(partition: Partition) -> bool:
