@@ -2,8 +2,9 @@
 
 `python -m benchmarks.bare BOOTSTRAP INPUT OUTPUT GROUP exactly_once|at_least_once [WHAT]` runs until SIGTERM. WHAT:
 `summaries`, what SummaryWorker publishes; `transactions`, what TransactionWorker does; `typed`, summaries decoded by
-msgspec, only what they need; `nothing`, no decoding: the limit that fetching and publishing set. It gives the same
-guarantee and is written to be fast, not to be kept: what fails ends it.
+msgspec, only what they need; `cut`, the same of what stands before the transactions alone; `nothing`, no decoding: the
+limit that fetching and publishing set. It gives the same guarantee and is written to be fast, not to be kept: what
+fails ends it.
 """
 
 from __future__ import annotations
@@ -35,15 +36,17 @@ PRODUCER = {"enable.idempotence": True, "linger.ms": 5, "delivery.report.only.er
 def encoder(what: str) -> Callable[[bytes], list[bytes]]:
     """From a checkpoint to its output records; `nothing` decodes the first one and publishes that again and again.
 
-    Raises ValueError where `what` is none of the four.
+    Raises ValueError where `what` is none of the five.
     """
     if what == "typed":
         return lambda value: [SUMMARIES.framed(projected.summary(value))]
+    if what == "cut":
+        return lambda value: [SUMMARIES.framed(projected.summary_of_cut(value))]
     if what == "nothing":
         made: dict[str, list[bytes]] = {}
         return lambda value: made.get("first") or made.setdefault("first", [SUMMARIES.framed(summary(value))])
     if what not in WORKS:
-        raise ValueError(f"{', '.join(WORKS)}, typed or nothing, not {what}")
+        raise ValueError(f"{', '.join(WORKS)}, typed, cut or nothing, not {what}")
     return WORKS[what].encode
 
 

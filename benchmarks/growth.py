@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from benchmarks.bench import MB
 from benchmarks.jobs import TRANSACTIONS
-from benchmarks.lab import LATE_JOINS, Lab, arguments, in_turn, opened
+from benchmarks.lab import LATE_JOINS, Lab, arguments, in_turn, is_trial, opened
 from benchmarks.measure import Result
 from benchmarks.report import Column, Runs, plain, save, spread, table
 from benchmarks.source import Shape
@@ -21,8 +21,8 @@ from benchmarks.systems import CONSUMER, EOS, System
 from benchmarks.workers import refused
 
 COLUMNS: list[Column] = [
-    spread("checkpoints/s", "records_per_second"),
-    plain("CPU s/10,000", "cpu_seconds_per_10000", 2),
+    spread("checkpoints/s", "whole_records_per_second"),
+    plain("CPU s/10,000", "whole_cpu_seconds_per_10000", 2),
     plain("all MB", "peak_bytes", unit=MB),
     plain("largest MB", "largest_bytes", unit=MB),
     spread("first s", "first_seconds", 1),
@@ -91,6 +91,7 @@ def main() -> int:
     args = parser.parse_args()
     if unknown := set(args.curves) - set(CURVES):
         parser.error(f"no such curve: {', '.join(unknown)}; there are {', '.join(CURVES)}")
+    trial = is_trial(parser, args, "curves")
     failed = warm = False
     with opened(args, LATE_JOINS) as lab:
         for curve in args.curves or CURVES:
@@ -99,7 +100,7 @@ def main() -> int:
             once = partial(_once, lab, points, args.scale)
             runs = in_turn(list(points), args.rounds, once, warm_up=not warm)
             warm = True
-            print(f"\n{shown(runs, curve)}\n{save(f'growth-{curve}', about, runs)}\n", flush=True)
+            print(f"\n{shown(runs, curve)}\n{save(f'growth-{curve}', about, runs, trial=trial)}\n", flush=True)
             failed |= len(runs) < len(points)
     return int(failed)
 
@@ -108,7 +109,7 @@ def _once(lab: Lab, points: Mapping[str, Point], scale: float, label: str) -> tu
     point = points[label]
     shape = point.shape._replace(records=int(point.shape.records * scale))
     result = lab.run(point.system, EOS, shape, pools=point.pools, skipped=point.skipped, existing=point.existing)
-    return result, f"{result.records_per_second:10,.0f}/s {result.cpu_seconds_per_10000:8.2f} CPU s/10,000"
+    return result, f"{result.whole_records_per_second:10,.0f}/s {result.whole_cpu_seconds_per_10000:8.2f} CPU s/10,000"
 
 
 if __name__ == "__main__":

@@ -43,7 +43,6 @@ from consumer.work.publish import DeadLetters, Publisher, Target
 from consumer.worker import Context, Worker
 from consumer.workers import SummaryWorker, TransactionWorker
 
-PARTITIONS = 4
 WORKERS: dict[str, type[Worker[Any]]] = {"summary": SummaryWorker, "transactions": TransactionWorker}
 
 
@@ -52,10 +51,13 @@ class Replay:
 
     joined = True
 
-    def __init__(self, value: bytes, count: int, at_once: int, assign: Callable[[Sequence[int]], None]) -> None:
+    def __init__(
+        self, value: bytes, count: int, partitions: int, at_once: int, assign: Callable[[Sequence[int]], None]
+    ) -> None:
         self._assign: Callable[[Sequence[int]], None] | None = assign
+        self._partitions = partitions
         self._records = [
-            Message("in", at % PARTITIONS, at // PARTITIONS, b"%d" % at, value, timestamp=(1, 1_700_000_000_000))
+            Message("in", at % partitions, at // partitions, b"%d" % at, value, timestamp=(1, 1_700_000_000_000))
             for at in range(count)
         ]
         self._at_once = at_once
@@ -64,7 +66,7 @@ class Replay:
 
     def poll(self, seconds: float, most: int) -> tuple[m.Records, list[Other]]:
         if self._assign is not None:
-            self._assign(range(PARTITIONS))
+            self._assign(range(self._partitions))
             self._assign = None
         records: list[Message] = []
         if self._fetching:
@@ -117,18 +119,18 @@ class Devnull:
     def discard(self) -> None: ...
 
 
-def job_for(worker: type[Worker[Any]]) -> Job:
-    """The job of one member with default settings and this shipped worker."""
+def job_for(worker: type[Worker[Any]], partitions: int) -> Job:
+    """The job of one member with default settings and this shipped worker; topics have so many partitions."""
     schema = compile_schema(resolve_schema(worker, worker.schema, search_path([])))
     batch = BatchSettings()
     return Job(
         make_worker=worker,
         make_reducer=None,
         decoder=lambda made: decoder_for(type(made).checkpoint_type),
-        publisher=Publisher(Target("out", PARTITIONS, 1_048_588, Encoder(schema, 1).encode), {}),
-        dead_letters=DeadLetters("dlq", PARTITIONS, 1_048_588, "group", "in"),
+        publisher=Publisher(Target("out", partitions, 1_048_588, Encoder(schema, 1).encode), {}),
+        dead_letters=DeadLetters("dlq", partitions, 1_048_588, "group", "in"),
         limits=Limits(),
-        sequence=SequencePolicy("ignore", Partitioning.parse("unknown"), PARTITIONS),
+        sequence=SequencePolicy("ignore", Partitioning.parse("unknown"), partitions),
         dead_letter_limits=DeadLetterLimits(),
         context=Context("group", 0, "in"),
         max_in_flight=1,
@@ -137,9 +139,11 @@ def job_for(worker: type[Worker[Any]]) -> Job:
     )
 
 
-def run(value: bytes, count: int, worker: type[Worker[Any]], at_once: int, outbox: SimpleQueue[Any]) -> float:
+def run(
+    value: bytes, count: int, worker: type[Worker[Any]], partitions: int, at_once: int, outbox: SimpleQueue[Any]
+) -> float:
     """Work on `value`, `count` times; the CPU seconds that took."""
-    bench = Bench(job_for(worker), outbox)
+    bench = Bench(job_for(worker, partitions), outbox)
     sink = Devnull()
     batch = BatchSettings()
     flush = FlushPolicy(batch.max_messages, batch.max_bytes, batch.max_seconds, batch.linger_seconds)
@@ -148,7 +152,7 @@ def run(value: bytes, count: int, worker: type[Worker[Any]], at_once: int, outbo
         return [m.Stop(time.monotonic() + 60)] if sink.accounted == count else []
 
     member = Member(Policy(flush=flush), bench, outbox, sink, Telemetry("in", 0), listen, lambda _: None)
-    source = Replay(value, count, at_once, member.assigned)
+    source = Replay(value, count, partitions, at_once, member.assigned)
     gc.collect()
     gc.freeze()
     since = time.process_time()
@@ -164,16 +168,20 @@ def main() -> None:
     parser.add_argument("--worker", choices=WORKERS, default="summary")
     parser.add_argument("--steady", action="store_true", help="a clock that moves 2 us when it is asked, not by itself")
     parser.add_argument("--at-once", type=int, default=50, help="records that a poll returns at most")
-    parser.add_argument("--checkpoint", type=Path, help="a file with one, taken without spaces; generated if not given")
+    parser.add_argument("--partitions", type=int, default=4, help="that the member has (default: %(default)s)")
+    parser.add_argument("--number", type=int, default=1, help="of the generated checkpoint; 99 ends an epoch")
+    parser.add_argument("--checkpoint", type=Path, help="a file with one in place of it, taken without spaces")
     args = parser.parse_args()
-    value = orjson.dumps(orjson.loads(args.checkpoint.read_bytes())) if args.checkpoint else generate(1)
+    value = generate(args.number)
+    if args.checkpoint:
+        value = orjson.dumps(orjson.loads(args.checkpoint.read_bytes()))
     outbox: SimpleQueue[Any] = SimpleQueue()
     if args.steady:
         outbox = Patient()
         ticks = itertools.count()
         time.monotonic = time.perf_counter = lambda: 2e-6 * next(ticks)
     sys.setswitchinterval(10.0 if args.steady else SWITCH_SECONDS)
-    seconds = run(value, args.count, WORKERS[args.worker], args.at_once, outbox)
+    seconds = run(value, args.count, WORKERS[args.worker], args.partitions, args.at_once, outbox)
     print(f"{1e6 * seconds / args.count:.1f} CPU us per checkpoint, {args.count} checkpoints")
 
 

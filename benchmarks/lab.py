@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from benchmarks.jobs import SUMMARIES, Work
 from benchmarks.measure import Job, Result, Wrong, measure
-from benchmarks.report import Runs
+from benchmarks.report import DIRTY, Runs
 from benchmarks.source import LARGEST, Shape, Source, fill, from_folder
 from benchmarks.systems import System
 from tests.brokers.container import ContainerBroker
@@ -160,6 +160,11 @@ def arguments(description: str, rounds: int) -> argparse.ArgumentParser:
     return parser
 
 
+def is_trial(parser: argparse.ArgumentParser, given: argparse.Namespace, *but: str) -> bool:
+    """Whether something is not as it is by default, `but` for these: then it is not what the document shows."""
+    return any(value != parser.get_default(name) for name, value in vars(given).items() if name not in but)
+
+
 @contextmanager
 def opened(given: argparse.Namespace, settings: Mapping[str, str] = {}) -> Iterator[Lab]:
     """A lab on the broker of KAFKA_BOOTSTRAP_SERVERS, else on a JVM process of its own, else in a container.
@@ -239,7 +244,7 @@ def _commit() -> str:
         changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!docs", ":!README.md")
     except FileNotFoundError:
         return "unknown"
-    return f"{commit}-dirty" if changed else commit or "unknown"
+    return commit + DIRTY if changed else commit or "unknown"
 
 
 def _cpu() -> str:

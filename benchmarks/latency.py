@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from benchmarks.bench import MB
-from benchmarks.lab import Lab, arguments, in_turn, opened
+from benchmarks.lab import Lab, arguments, in_turn, is_trial, opened
 from benchmarks.measure import Job, Usage, Wrong, running
 from benchmarks.report import Column, Runs, plain, save, spread, table
 from benchmarks.source import LARGEST, Shape, put, renumbered
@@ -118,7 +118,7 @@ def _feed(
 
 
 def measure(lab: Lab, system: System, rate: float, seconds: float) -> Latency:
-    """One run. Raises Wrong where the program ended, or nothing came."""
+    """One run. Raises Wrong where the program ended, nothing came, or something twice."""
     name, shape = f"latency-{uuid.uuid4().hex[:8]}", Shape()
     documents = [lab.source(shape)(number) for number in range(DOCUMENTS)]
     job = Job(lab.broker.bootstrap, f"{name}.in", name, [name], shape, lab.source(shape), system.work)
@@ -146,7 +146,10 @@ def _watch(reader: Consumer, usage: Usage, sent: Any, seconds: float) -> Latency
         for message in [first, *reader.consume(10_000, 0)] if first else []:
             if error := message.error():
                 raise KafkaException(error)
-            visible[int(message.key() or b"0")] = now
+            number = int(message.key() or b"0")
+            if visible[number]:
+                raise Wrong(f"checkpoint {number} came twice")
+            visible[number] = now
             begin = begin or now + WARM_SECONDS
     end = begin + seconds
     recent = end - GRACE_SECONDS
@@ -177,7 +180,7 @@ def waited(
 
 def main() -> int:
     """Measure; 1 where a program did not do its job."""
-    parser = arguments(str(__doc__).partition("\n")[0], rounds=3)
+    parser = arguments(str(__doc__).partition("\n")[0], rounds=2)
     parser.add_argument("--systems", nargs="*", choices=SYSTEMS, default=SYSTEMS_BESIDE, metavar="NAME")
     parser.add_argument("--rates", nargs="*", type=float, default=RATES, help="checkpoints a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="that are measured (default: %(default)s)")
@@ -192,8 +195,7 @@ def main() -> int:
 
         about = lab.about(Shape())
         runs = in_turn(list(variants), args.rounds, once)
-    trial = (args.systems, args.rates) != (SYSTEMS_BESIDE, RATES)
-    print(f"\n{shown(runs)}\n{save('latency' + '-some' * trial, about, runs)}")
+    print(f"\n{shown(runs)}\n{save('latency', about, runs, trial=is_trial(parser, args))}")
     return 0 if len(runs) == len(variants) else 1
 
 

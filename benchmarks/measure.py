@@ -59,9 +59,24 @@ class Result(NamedTuple):
     """From the start to the first output."""
     wall_seconds: float
     """From the start to the last output."""
+    whole_records_per_second: float
+    """From the first output on, in which a JVM compiles, but nothing that is worked ahead is left out."""
     whole_cpu_seconds_per_10000: float
-    """From the first output to the last, in which a JVM compiles, but nothing that is worked ahead is left out."""
+    """In the same stretch."""
     duplicates: int
+
+
+class _Moment(NamedTuple):
+    """How far a run is: seconds since its start, share of the output that is there, CPU seconds so far."""
+
+    seconds: float
+    share: float
+    cpu: float
+
+    def since(self, earlier: _Moment, records: int) -> tuple[float, float]:
+        """Records a second, and CPU seconds for each 10,000 of them; `records` in the whole run."""
+        done = (self.share - earlier.share) * records
+        return done / (self.seconds - earlier.seconds), (self.cpu - earlier.cpu) / done * 10_000
 
 
 class Job(NamedTuple):
@@ -156,34 +171,35 @@ def measure(job: Job, program: Program) -> Result:
 
 def _watch(observer: _Observer, usage: Usage) -> Result:
     started, moved, before = time.monotonic(), 0.0, 0.0
-    first_seconds, first_share, first_cpu = 0.0, 0.0, 0.0
-    warm: tuple[float, float, float] | None = None
-    late: tuple[float, float, float] | None = None
+    first: _Moment | None = None
+    warm: _Moment | None = None
+    late: _Moment | None = None
     while observer.missing:
         observer.read(0.05)
         now, share = time.monotonic() - started, observer.share
         if share > before:
             moved, before = now, share
-            if not first_seconds:
-                first_seconds, first_share, first_cpu = now, share, usage.cpu()
+            first = first or _Moment(now, share, usage.cpu())
         if warm is None and share > WARM_SHARE:
-            warm = now, share, usage.cpu()
+            warm = _Moment(now, share, usage.cpu())
         if late is None and share > LATE_SHARE:
-            late = now, share, usage.cpu()
+            late = _Moment(now, share, usage.cpu())
         if usage.ended or now - moved > TIMEOUT_SECONDS:
             raise Wrong(f"{observer.missing:,} output records are missing after {now:.0f} s")
-    last, cpu = time.monotonic() - started, usage.cpu()
-    if warm is None or late is None or late[1] == warm[1]:
+    last = time.monotonic() - started
+    if first is None or warm is None or late is None or late.share == warm.share:
         raise Wrong("all output that counts became visible at once: use more checkpoints")
-    records = (late[1] - warm[1]) * observer.records
+    rate, cpu = late.since(warm, observer.records)
+    whole_rate, whole_cpu = late.since(first, observer.records)
     return Result(
-        records_per_second=records / (late[0] - warm[0]),
-        cpu_seconds_per_10000=(late[2] - warm[2]) / records * 10_000,
+        records_per_second=rate,
+        cpu_seconds_per_10000=cpu,
         peak_bytes=usage.peak_bytes,
         largest_bytes=usage.largest_bytes,
-        first_seconds=first_seconds,
+        first_seconds=first.seconds,
         wall_seconds=last,
-        whole_cpu_seconds_per_10000=(cpu - first_cpu) / (1 - first_share) / observer.records * 10_000,
+        whole_records_per_second=whole_rate,
+        whole_cpu_seconds_per_10000=whole_cpu,
         duplicates=0,
     )
 
@@ -200,6 +216,9 @@ def _verify(job: Job, program: Program, observer: _Observer) -> None:
     committed, expected = _committed(job), job.shape.records * len(job.groups)
     if program.commits and committed != expected:
         raise Wrong(f"{committed:,} of {expected:,} checkpoints are committed")
+    refused = sum(map(job.skipped, range(job.shape.records)))
+    if refused and (letters := _count(job, f"{job.output}.dlq")) != refused:
+        raise Wrong(f"{letters:,} dead letters for {refused:,} checkpoints that were refused")
 
 
 def _committed(job: Job) -> int:
@@ -212,6 +231,24 @@ def _committed(job: Job) -> int:
         answer = admin.list_consumer_group_offsets(asked, require_stable=True, request_timeout=30)[group].result()
         total += sum(max(at.offset, 0) for at in answer.topic_partitions or [])
     return total
+
+
+def _count(job: Job, topic: str) -> int:
+    """The committed records of a topic with as many partitions as the input."""
+    consumer = Consumer({"bootstrap.servers": job.bootstrap, "group.id": "benchmark-observer", **OBSERVER})
+    consumer.assign([TopicPartition(topic, at, 0) for at in range(job.shape.partitions)])
+    count, open_ends, until = 0, set(range(job.shape.partitions)), time.monotonic() + TIMEOUT_SECONDS
+    while open_ends and time.monotonic() < until:
+        for message in consumer.consume(10_000, 0.1):
+            error = message.error()
+            if error is None:
+                count += 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                open_ends.discard(message.partition() or 0)
+            else:
+                raise KafkaException(error)
+    consumer.close()
+    return count
 
 
 class _Observer:

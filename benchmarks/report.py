@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 __all__ = [
+    "DIRTY",
     "Column",
     "Runs",
     "fraction",
@@ -25,6 +26,9 @@ __all__ = [
 ]
 
 RESULTS = Path(__file__).parent / "results"
+
+DIRTY = "-dirty"
+"""Behind a commit: there were changes that are not in it."""
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 """By label, the fields of every run, in the order of the rounds."""
@@ -66,8 +70,15 @@ def plain(head: str, field: str, digits: int = 0, unit: float = 1) -> Column:
 def table(runs: Runs, first: str, columns: Iterable[Column], names: Callable[[str], str] = str) -> str:
     """A row for each label, in Markdown."""
     columns = list(columns)
-    rows = [[names(label), *(cell(runs, label) for _, cell in columns)] for label in runs]
+    rows = [[names(label), *(_told(cell, runs, label) for _, cell in columns)] for label in runs]
     return markdown([first, *(head for head, _ in columns)], rows)
+
+
+def _told(cell: Callable[[Runs, str], str], runs: Runs, label: str) -> str:
+    try:
+        return cell(runs, label)
+    except KeyError:  # an older file lacks the field
+        return "?"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -85,10 +96,11 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(head), line(rule), *map(line, rows)])
 
 
-def save(name: str, about: Mapping[str, str], runs: Runs) -> Path:
-    """Every run, as JSON; `about` says on what."""
+def save(name: str, about: Mapping[str, str], runs: Runs, *, trial: bool = False) -> Path:
+    """Every run, as JSON; `about` says on what. Neither a `trial` nor uncommitted changes make the document's file."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    trial = trial or about.get("commit", "").endswith(DIRTY)
+    path = RESULTS / f"{name}{'-some' * trial}.json"
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     path.write_text(json.dumps({"time": when, **about, "runs": runs}, indent=1) + "\n")
     return path

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from benchmarks.lab import Lab, arguments, in_turn, opened
+from benchmarks.lab import Lab, arguments, in_turn, is_trial, opened
 from benchmarks.latency import DOCUMENTS, READER, START_SECONDS, WARM_SECONDS, Feeder
 from benchmarks.measure import Job, Program, Wrong, running
 from benchmarks.report import Column, Runs, save, spread, table
@@ -86,9 +86,11 @@ def _program(job: Job, protocol: str, instance: str, port: int) -> Program:
 
 
 class _Reader:
-    """Notes when each output became visible."""
+    """Notes when each output became visible; none may be missing, come twice, or come before one that precedes it."""
 
     def __init__(self, job: Job) -> None:
+        self._next = list(range(job.shape.partitions))
+        """By partition, the number that comes next: the feeder deals them out in turn."""
         self._seen: list[list[float]] = [[] for _ in range(job.shape.partitions)]
         self._consumer = Consumer({"bootstrap.servers": job.bootstrap, **READER})
         self._consumer.assign([TopicPartition(job.output, at, 0) for at in range(job.shape.partitions)])
@@ -111,7 +113,11 @@ class _Reader:
             for message in [first, *self._consumer.consume(10_000, 0)] if first else []:
                 if error := message.error():
                     raise KafkaException(error)
-                self._seen[message.partition() or 0].append(now)
+                at = message.partition() or 0
+                if message.key() != str(self._next[at]).encode():
+                    raise Wrong(f"{message.key()!r} came in partition {at} where {self._next[at]} comes next")
+                self._next[at] += len(self._next)
+                self._seen[at].append(now)
         return now
 
     def longest(self, begin: float, end: float) -> float:
@@ -133,7 +139,8 @@ def shown(runs: Runs) -> str:
 
 def main() -> int:
     """Measure; 1 where a run failed."""
-    args = arguments(str(__doc__).partition("\n")[0], rounds=3).parse_args()
+    parser = arguments(str(__doc__).partition("\n")[0], rounds=3)
+    args = parser.parse_args()
     with opened(args, DEFAULTS) as lab:
 
         def once(protocol: str) -> tuple[Pause, str]:
@@ -142,7 +149,7 @@ def main() -> int:
 
         about = lab.about(Shape())
         runs = in_turn(PROTOCOLS, args.rounds, once)
-    print(f"\n{shown(runs)}\n{save('scale-out', about, runs)}")
+    print(f"\n{shown(runs)}\n{save('scale-out', about, runs, trial=is_trial(parser, args))}")
     return 0 if len(runs) == len(PROTOCOLS) else 1
 
 

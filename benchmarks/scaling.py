@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from benchmarks.bench import MB
-from benchmarks.lab import LATE_JOINS, Lab, arguments, in_turn, opened
+from benchmarks.lab import LATE_JOINS, Lab, arguments, in_turn, is_trial, opened
 from benchmarks.latency import DOCUMENTS, START_SECONDS, WARM_SECONDS, Feeder
 from benchmarks.measure import Job, Usage, Wrong, running
 from benchmarks.report import Column, Runs, plain, save, spread, table
@@ -110,7 +110,7 @@ def main() -> int:
 
         about = {**lab.about(SHAPE), "rate": f"{args.rate:g} checkpoints/s"}
         runs = in_turn(list(POINTS), args.rounds, once)
-    print(f"\n{shown(runs)}\n{save('scaling', about, runs)}")
+    print(f"\n{shown(runs)}\n{save('scaling', about, runs, trial=is_trial(parser, args))}")
     return 0 if len(runs) == len(POINTS) else 1
 
 

@@ -106,6 +106,7 @@ SYSTEMS = {
     "transactions-4": CONSUMER._replace(title="consumer, 4 members", work=TRANSACTIONS, members=4),
     "loop": System("hand-written loop, orjson", LOOP),
     "loop-typed": System("hand-written loop, msgspec, the summary only", LOOP, ("typed",)),
+    "loop-cut": System("hand-written loop, msgspec, up to the transactions", LOOP, ("cut",)),
     "loop-transactions": System("hand-written loop, orjson", LOOP, ("transactions",), work=TRANSACTIONS),
     "fetch-only": System("fetch and publish only, no decoding", LOOP, ("nothing",), decodes=False),
     "rust": RUST,

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import bench, compare, growth, jobs, lab, latency, publish, report, scale_out, systems
-from benchmarks.goals import CPU, GOALS, RATE, Goal
+from benchmarks.bench import CPU, RATE
+from benchmarks.goals import GOALS, Goal
 from benchmarks.goals import shown as goals_shown
-from benchmarks.lab import in_turn
+from benchmarks.lab import arguments, in_turn, is_trial
 from benchmarks.latency import percentile, waited
-from benchmarks.measure import Job, Wrong, _watch
+from benchmarks.measure import Job, Wrong, _Moment, _watch
 from benchmarks.peers import projected
 from benchmarks.source import Shape, from_folder, renumbered
 from benchmarks.systems import ALO, EOS, SYSTEMS
@@ -78,7 +79,8 @@ def test_neither_the_first_third_of_the_output_counts_nor_what_a_timer_commits_a
     usage = SimpleNamespace(ended=False, cpu=lambda: next(seconds), peak_bytes=2, largest_bytes=1)
     result = _watch(cast(Any, observer), cast(Any, usage))
     assert result.cpu_seconds_per_10000 == pytest.approx(2.3 / 46 * 10_000)
-    assert result.whole_cpu_seconds_per_10000 == pytest.approx(49.5 / 70 * 10_000)
+    assert result.whole_cpu_seconds_per_10000 == pytest.approx(2.8 / 66 * 10_000)
+    assert _Moment(3.0, 0.9, 5.0).since(_Moment(1.0, 0.4, 1.0), records=100) == (25.0, 800.0)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1).map(sorted), st.floats(0.01, 1))
@@ -117,6 +119,7 @@ def test_goals_and_tables_name_what_the_drivers_measure(monkeypatch: pytest.Monk
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     measured = {name: {" ".join(pair) for pair in pairs} for name, pairs in bench.SETS.items()}
     measured["peers-1"] = measured["peers-real"] = measured["peers"]
+    measured["transactions-real"] = measured["transactions"]
     measured |= {f"growth-{curve}": set(points) for curve, points in growth.CURVES.items()}
     measured["scale-out"] = set(scale_out.PROTOCOLS)
     measured["latency"] = {f"consumer {rate:.0f}/s" for rate in latency.RATES}
@@ -130,6 +133,23 @@ def test_results_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path:
     report.save("peers", {"broker": "one"}, RUNS)
     found = report.load("peers")
     assert (found["broker"], found["runs"]) == ("one", RUNS)
+
+
+def test_a_trial_or_what_no_commit_holds_is_not_kept_as_what_the_document_shows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    assert report.save("peers", {"commit": "abc"}, RUNS).name == "peers.json"
+    assert report.save("peers", {"commit": "abc"}, RUNS, trial=True).name == "peers-some.json"
+    assert report.save("peers", {"commit": "abc-dirty"}, RUNS).name == "peers-some.json"
+    parser = arguments("", rounds=3)
+    assert not is_trial(parser, parser.parse_args([]))
+    assert is_trial(parser, parser.parse_args(["--rounds", "1"]))
+    assert not is_trial(parser, parser.parse_args(["--rounds", "1"]), "rounds")
+
+
+def test_an_older_file_that_lacks_a_field_is_shown_without_it() -> None:
+    assert report.table(RUNS, "system", [report.plain("MB", "peak_bytes")]).splitlines()[2].endswith("|  ? |")
 
 
 def test_a_table_replaces_what_stands_between_its_markers() -> None:
@@ -184,6 +204,7 @@ def test_the_reference_is_what_the_shipped_workers_publish() -> None:
         value = generate(number)
         made = SummaryWorker().process_checkpoint(CheckpointHeader.decode(value, POSITION))
         assert jobs.summary(value) == projected.summary(value) == msgspec.to_builtins(made)
+        assert projected.summary_of_cut(value) == projected.summary(value)
         records = TransactionWorker().process_checkpoint(Checkpoint.decode(value, POSITION))
         assert jobs.transactions(value) == msgspec.to_builtins(records)
         for work in jobs.WORKS.values():
