@@ -42,13 +42,26 @@ COUNTS = {"bench": 20_000, "peers": 60_000, "at-least-once": 30_000, "transactio
 """Checkpoints, enough for the fastest of the set."""
 
 
-def columns(base: str) -> list[Column]:
-    """Of the table; `base` is what everything is compared with, under the same guarantee where it is there.
+def counted(runs: Runs) -> tuple[str, str]:
+    """The fields of rate and CPU where a member works ahead of its transactions: of the whole run.
 
-    A member that publishes many records of each checkpoint works ahead of its transactions, so the whole run counts.
+    Of the steady stretch where these are older and lack them.
     """
+    known = all(WHOLE_RATE in run for found in runs.values() for run in found)
+    return (WHOLE_RATE, WHOLE_CPU) if known else (RATE, CPU)
+
+
+def heads(rate: str) -> tuple[str, str]:
+    """Of the columns of rate and CPU."""
+    since = ", from the first output" * (rate == WHOLE_RATE)
+    return f"checkpoints/s{since}", f"CPU s/10,000{since}"
+
+
+def columns(runs: Runs, base: str) -> list[Column]:
+    """Of the table; `base` is what everything is compared with, under the same guarantee where it is there."""
     name, _, _ = base.partition(" ")
-    rate, cpu = (WHOLE_RATE, WHOLE_CPU) if name in TRANSACTIONS else (RATE, CPU)
+    rate, cpu = counted(runs) if name in TRANSACTIONS else (RATE, CPU)
+    rate_head, cpu_head = heads(rate)
 
     def ratio(field: str) -> Column:
         def cell(runs: Runs, label: str) -> str:
@@ -58,9 +71,9 @@ def columns(base: str) -> list[Column]:
         return f"{name} ÷ it", cell
 
     return [
-        spread("checkpoints/s", rate),
+        spread(rate_head, rate),
         ratio(rate),
-        plain("CPU s/10,000", cpu, 2),
+        plain(cpu_head, cpu, 2),
         ratio(cpu),
         plain("all MB", "peak_bytes", unit=MB),
         plain("largest MB", "largest_bytes", unit=MB),
@@ -72,7 +85,7 @@ def columns(base: str) -> list[Column]:
 
 def shown(runs: Runs) -> str:
     """The table."""
-    return table(runs, "system", columns(next(iter(runs))), title)
+    return table(runs, "system", columns(runs, next(iter(runs))), title)
 
 
 def title(label: str) -> str:

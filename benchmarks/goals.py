@@ -101,7 +101,7 @@ GOALS = [
     Goal(4, "latency", "p50_ms", "consumer 500/s", "", "≤", 20),
     Goal(4, "latency", "p99_ms", "consumer 500/s", "", "≤", 60),
     Goal(4, "latency", "p50_ms", "consumer 2000/s", "", "≤", 20),
-    Goal(5, "growth-in-flight", WHOLE_RATE, "64", "1", "≥", 50),
+    Goal(5, "growth-in-flight", RATE, "64", "1", "≥", 50),
     *(
         Goal(6, f"growth-{curve}", field, label, other, sign, limit)
         for curve, label, other, linear in (

@@ -11,22 +11,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks.bench import MB
+from benchmarks.bench import MB, counted, heads
 from benchmarks.jobs import TRANSACTIONS
 from benchmarks.lab import LATE_JOINS, Lab, arguments, in_turn, is_trial, opened
 from benchmarks.measure import Result
-from benchmarks.report import Column, Runs, plain, save, spread, table
+from benchmarks.report import Runs, plain, save, spread, table
 from benchmarks.source import Shape
 from benchmarks.systems import CONSUMER, EOS, System
 from benchmarks.workers import refused
-
-COLUMNS: list[Column] = [
-    spread("checkpoints/s", "whole_records_per_second"),
-    plain("CPU s/10,000", "whole_cpu_seconds_per_10000", 2),
-    plain("all MB", "peak_bytes", unit=MB),
-    plain("largest MB", "largest_bytes", unit=MB),
-    spread("first s", "first_seconds", 1),
-]
 
 
 class Point(NamedTuple):
@@ -80,7 +72,16 @@ CURVES: dict[str, dict[str, Point]] = {
 
 def shown(runs: Runs, curve: str) -> str:
     """The table of one curve."""
-    return table(runs, curve, COLUMNS)
+    rate, cpu = counted(runs)
+    rate_head, cpu_head = heads(rate)
+    columns = [
+        spread(rate_head, rate),
+        plain(cpu_head, cpu, 2),
+        plain("all MB", "peak_bytes", unit=MB),
+        plain("largest MB", "largest_bytes", unit=MB),
+        spread("first s", "first_seconds", 1),
+    ]
+    return table(runs, curve, columns)
 
 
 def main() -> int:

@@ -70,15 +70,8 @@ def plain(head: str, field: str, digits: int = 0, unit: float = 1) -> Column:
 def table(runs: Runs, first: str, columns: Iterable[Column], names: Callable[[str], str] = str) -> str:
     """A row for each label, in Markdown."""
     columns = list(columns)
-    rows = [[names(label), *(_told(cell, runs, label) for _, cell in columns)] for label in runs]
+    rows = [[names(label), *(cell(runs, label) for _, cell in columns)] for label in runs]
     return markdown([first, *(head for head, _ in columns)], rows)
-
-
-def _told(cell: Callable[[Runs, str], str], runs: Runs, label: str) -> str:
-    try:
-        return cell(runs, label)
-    except KeyError:  # an older file lacks the field
-        return "?"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
