@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
@@ -357,5 +359,14 @@ class Usage:
             for process in self._tree():
                 with suppress(psutil.NoSuchProcess):
                     sizes.append(process.memory_info().rss)
+                    self.largest_bytes = max(self.largest_bytes, sizes[-1], peak(process.pid))
             self.peak_bytes = max(self.peak_bytes, sum(sizes))
-            self.largest_bytes = max(self.largest_bytes, *sizes)
+
+
+def peak(pid: int) -> int:
+    """The most bytes that a process has had resident, as Linux keeps it (VmHWM); 0: it is not known."""
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import msgspec
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +24,7 @@ from benchmarks.goals import GOALS, Goal
 from benchmarks.goals import shown as goals_shown
 from benchmarks.lab import arguments, in_turn, is_trial
 from benchmarks.latency import percentile, waited
-from benchmarks.measure import Job, Wrong, _Moment, _watch
+from benchmarks.measure import Job, Wrong, _Moment, _watch, peak
 from benchmarks.peers import projected
 from benchmarks.source import Shape, from_folder, renumbered
 from benchmarks.systems import ALO, EOS, SYSTEMS
@@ -81,6 +84,14 @@ def test_neither_the_first_third_of_the_output_counts_nor_what_a_timer_commits_a
     assert result.cpu_seconds_per_10000 == pytest.approx(2.3 / 46 * 10_000)
     assert result.whole_cpu_seconds_per_10000 == pytest.approx(2.8 / 66 * 10_000)
     assert _Moment(3.0, 0.9, 5.0).since(_Moment(1.0, 0.4, 1.0), records=100) == (25.0, 800.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a process's peak")
+def test_a_peak_is_known_after_the_memory_was_given_back() -> None:
+    block = b"x" * 64_000_000
+    del block
+    assert peak(os.getpid()) > psutil.Process().memory_info().rss + 50_000_000
+    assert peak(2**30) == 0
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1).map(sorted), st.floats(0.01, 1))
