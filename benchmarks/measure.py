@@ -360,7 +360,7 @@ class Usage:
                 with suppress(psutil.NoSuchProcess):
                     sizes.append(process.memory_info().rss)
                     self.largest_bytes = max(self.largest_bytes, sizes[-1], peak(process.pid))
-            self.peak_bytes = max(self.peak_bytes, sum(sizes))
+            self.peak_bytes = max(self.peak_bytes, sum(sizes), self.largest_bytes)
 
 
 def peak(pid: int) -> int:
