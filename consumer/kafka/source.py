@@ -140,12 +140,13 @@ class Source:
 
     def _event(self, message: Any, error: KafkaError) -> Other | None:
         """An error that came in place of a record: none is ever skipped in silence."""
-        code, partition = error.code(), message.partition()
+        code, partition, offset = error.code(), message.partition(), message.offset()
         if code == KafkaError._PARTITION_EOF:
-            return EndReached(partition, message.offset())
+            return EndReached(partition, offset)
         if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             self._ended.add(partition)
-            return OutOfRange(partition, message.offset(), error.str())
+            if offset is not None:  # else the beginning could not be asked for, as of a topic that was just deleted
+                return OutOfRange(partition, offset, error.str())
         where = f"{self._topic}/{partition}"
         self._judge(error, where)
         text = f"{error.name()}: {error.str()}"

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from consumer import hangs
-from consumer.core.messages import OutOfRange, Records
+from consumer.core.messages import FetchFailed, OutOfRange, Records
 from consumer.executor import Executor, WorkerPool
 from consumer.kafka.conf import consumer_conf
 from consumer.kafka.source import Other, Source
@@ -366,6 +366,28 @@ def test_a_partition_can_be_sought_after_an_offset_that_was_out_of_range(
         source.resume([4])
         (chunk,) = eventually(lambda: polled()[0].chunks, "records")
         assert (chunk.partition, chunk.offsets[0]) == (4, 7)
+    finally:
+        source.close()
+
+
+def test_a_new_partition_of_a_topic_that_is_just_deleted_is_an_error_that_may_pass(
+    pipeline: PipelineFactory, topics: TopicFactory
+) -> None:
+    """Its beginning is asked for, which fails: there is no offset to judge."""
+    one = pipeline("consumer")
+    settings = load_settings(one.environment("one", {}))
+    owner = Owner()
+    source = Source(consumer_conf(settings, member=0, group_protocol="consumer")[0], one.names.input, owner)
+    source.join()
+    try:
+        eventually(lambda: [source.poll(0.1, 100), len(owner.owned) == PARTITIONS][1], "assigned")
+        topics.delete(one.names.input)
+        for number in range(PARTITIONS):
+            assert source.seek(number, None)
+        source.resume(range(PARTITIONS))
+        event = eventually(lambda: source.poll(0.1, 100)[1], "an error")[0]
+        assert isinstance(event, FetchFailed), event
+        assert event.error.startswith("_AUTO_OFFSET_RESET: failed to query logical offset")
     finally:
         source.close()
 

@@ -17,14 +17,14 @@ from consumer.settings import load_settings
 
 
 class FakeMessage:
-    def __init__(self, partition: int, offset: int, error: int | None = None) -> None:
+    def __init__(self, partition: int, offset: int | None, error: int | None = None) -> None:
         self._at = partition, offset
         self._error = KafkaError(error) if error is not None else None
 
     def partition(self) -> int:
         return self._at[0]
 
-    def offset(self) -> int:
+    def offset(self) -> int | None:
         return self._at[1]
 
     def error(self) -> KafkaError | None:
@@ -84,6 +84,13 @@ def test_what_comes_in_one_poll_with_an_offset_out_of_range_is_fetched_again(sou
     chunks, others = sorted_by(source, FakeMessage(0, 2**60, KafkaError._AUTO_OFFSET_RESET), FakeMessage(0, 5))
     assert chunks == {}
     assert [type(event) for event in others] == [OutOfRange]
+
+
+def test_a_beginning_that_could_not_be_asked_for_is_no_offset_out_of_range(source: Source) -> None:
+    """librdkafka tells both with one code; a logical offset is None in Python."""
+    _, (failed,) = sorted_by(source, FakeMessage(0, None, KafkaError._AUTO_OFFSET_RESET))
+    assert isinstance(failed, FetchFailed)
+    assert source._ended == {0}
 
 
 def test_an_error_of_no_partition_is_in_the_log_alone(source: Source, caplog: pytest.LogCaptureFixture) -> None:
