@@ -20,12 +20,15 @@ from benchmarks.source import Shape
 from benchmarks.systems import CONSUMER, EOS, System
 from benchmarks.workers import refused
 
+MANY = Shape(40_000)
+"""At full speed two seconds."""
+
 
 class Point(NamedTuple):
     """What one point of a curve runs."""
 
     system: System = CONSUMER
-    shape: Shape = Shape()
+    shape: Shape = MANY
     pools: int = 1
     skipped: Callable[[int], bool] = lambda number: False
     existing: bool = False
@@ -57,7 +60,7 @@ CURVES: dict[str, dict[str, Point]] = {
         "1 MB": Point(shape=Shape(1_000, size_bytes=1_000_000, transactions=20)),
         "50 MB": Point(shape=Shape(40, size_bytes=50_000_000, transactions=200)),
     },
-    "partitions": {str(count): Point(shape=Shape(partitions=count)) for count in (1, 4, 16, 64, 256)},
+    "partitions": {str(count): Point(shape=MANY._replace(partitions=count)) for count in (1, 4, 16, 64, 256)},
     "members": {
         str(count): Point(CONSUMER._replace(members=count, work=TRANSACTIONS), Shape(40_000, 8))
         for count in (1, 2, 4, 8)
@@ -97,13 +100,21 @@ def main() -> int:
     with opened(args, LATE_JOINS) as lab:
         for curve in args.curves or CURVES:
             points = CURVES[curve]
-            about = lab.about(Shape())
+            about = {**lab.about(MANY), "input": _inputs(lab, points)}
             once = partial(_once, lab, points, args.scale)
             runs = in_turn(list(points), args.rounds, once, warm_up=not warm)
             warm = True
             print(f"\n{shown(runs, curve)}\n{save(f'growth-{curve}', about, runs, trial=trial)}\n", flush=True)
             failed |= len(runs) < len(points)
     return int(failed)
+
+
+def _inputs(lab: Lab, points: Mapping[str, Point]) -> str:
+    """What all points read, or each."""
+    inputs = {label: lab.about(point.shape)["input"] for label, point in points.items()}
+    if len(set(inputs.values())) == 1:
+        return next(iter(inputs.values()))
+    return "; ".join(f"{label}: {text}" for label, text in inputs.items())
 
 
 def _once(lab: Lab, points: Mapping[str, Point], scale: float, label: str) -> tuple[Result, str]:

@@ -109,7 +109,7 @@ class Lab:
     def about(self, shape: Shape) -> dict[str, str]:
         """What a reader of the results must know."""
         kind = f"real ones from {self._checkpoints.name}, numbered anew" if self._checkpoints else "generated"
-        size = len(b"".join(map(self.source(shape), range(20)))) / 20_000
+        size = sum(map(len, map(self.source(shape), range(20)))) / 20_000
         return {
             "broker": self.broker.describe.split(" at ")[0],
             "input": f"{shape.records:,} checkpoints of {size:,.0f} KB, {kind}, compression {self._compression}, "
