@@ -19,8 +19,9 @@ from consumer.core.flush import FlushPolicy, Phase
 from consumer.core.history import DeadLetterLimits, History, Mark
 from consumer.core.item import Item
 from consumer.core.machine import Machine, Policy
-from consumer.core.partition import State
+from consumer.core.partition import Partition, State
 from consumer.core.retry import Backoff
+from consumer.core.starts import _on_trial
 from consumer.limits import Limits
 from consumer.records import OutRecord
 from tests.unit.core.lanes import ModelBench, after
@@ -249,7 +250,20 @@ class World:
             assert partition.raw_bytes >= 0
             assert partition.in_work >= 0
             assert (partition.in_work > 0) or partition.raw_bytes == 0
+            self._may_be_passed_over(partition)
         assert (machine.flusher.phase is Phase.SENDING) == (self.transaction is not None) or self.fails
+
+    def _may_be_passed_over(self, partition: Partition) -> None:
+        """What is at rest, so that a start's bookkeeping does not come by, would not have been changed by it."""
+        starts, trusted = self.machine.starts, partition.trusted
+        if starts._at_rest(partition):
+            for busy in (False, True):
+                assert starts._wanted(partition, alone=False, busy=busy) is None, "its mark is missed"
+                starts._trust(partition, busy)
+                assert partition.trusted == trusted, "its trust is missed"
+            assert not partition.waiting, "what waits is missed"
+            assert not starts._named(partition), "a trial is missed"
+            assert not (partition.submitted and _on_trial(partition)), "a trial is missed"
 
     # ------------------------------------------------------------------------------------------------ schedule
 
